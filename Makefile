@@ -1,0 +1,45 @@
+# Everything sets itself up: a fresh machine needs Python 3.11 and make.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test lint bench format revision clean
+.DEFAULT_GOAL := demo
+
+$(STAMP): pyproject.toml ingest/sdk/pyproject.toml constraints.txt dev-requirements.txt
+	@test -n "$(PYTHON)" || { echo "Lowlight needs Python 3.11 or later on the PATH; install it and run make again."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Lowlight needs Python 3.11 or later; name one: make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "Installing into $(VENV) (once, about a minute) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e . -e ingest/sdk -r dev-requirements.txt
+	@touch $@
+
+demo: $(STAMP)
+	@$(BIN)/lowlight demo $(ARGS)
+
+test: $(STAMP)
+	@$(BIN)/python -m tests.setup_browser
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP)
+	@test -n "$(BENCH)" || { echo "Name one: make bench BENCH=intake (they are in tests/bench)"; exit 2; }
+	@$(BIN)/python -m tests.bench.$(subst -,_,$(BENCH)) $(ARGS)
+
+
+# A new revision from the tables: make revision MESSAGE="keep X"
+revision: $(STAMP)
+	@$(BIN)/python -m api.migrations.revise "$(MESSAGE)"
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

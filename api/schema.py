@@ -1,0 +1,67 @@
+"""The schema: bring a database to the newest revision, or say how far it is.
+
+Flow: `serve` and `lowlight db upgrade` -> `upgrade` -> api/migrations. A SQLite file is copied first.
+"""
+
+import shutil
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+
+from ingest.store import sqlite_path, writing_engine
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def _config(connection: Connection) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["connection"] = connection
+    return config
+
+
+def newest_revision() -> str:
+    """Return the one head of the history.
+
+    Raises:
+        alembic.util.CommandError: the history has two heads.
+    """
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    head = ScriptDirectory.from_config(config).get_current_head()
+    assert head is not None
+    return head
+
+
+def revision_of(connection: Connection) -> str | None:
+    """Return the revision a database is at; None for an empty one."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def upgrade(database_url: str) -> Path | None:
+    """Bring the database to the newest revision; return the copy made of a SQLite file, where one was.
+
+    Raises:
+        sqlalchemy.exc.OperationalError: it cannot be opened or locked.
+    """
+    copy: Path | None = None
+    engine = writing_engine(database_url)
+    try:
+        with engine.connect() as connection:
+            at = revision_of(connection)
+            connection.rollback()
+            path = sqlite_path(database_url)
+            if path is not None and at is not None and at != newest_revision():
+                connection.exec_driver_sql("pragma wal_checkpoint(truncate)")
+                copy = path.with_name(f"{path.name}.before-{newest_revision()}")
+                shutil.copy2(path, copy)
+            if at != newest_revision():
+                with connection.begin():
+                    command.upgrade(_config(connection), "head")
+    finally:
+        engine.dispose()
+    return copy

@@ -1,0 +1,142 @@
+"""What the critic keeps: rubric versions it met, score rows (which are also its queue), guard readings.
+
+Times are milliseconds since 1970 (UTC), durations milliseconds, money US dollars. Missing is NULL.
+"""
+
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Index, UniqueConstraint, text
+from sqlmodel import Field, SQLModel
+
+from ingest.tables import Seq
+
+#: pending: waits or is leased. scored: has its seven probabilities. ungraded: this critic cannot judge such
+#: a call (`reason` says why). refused: the critic declined. failed: attempts are spent. deferred: no budget
+#: today. skipped: not sampled. Only `scored` enters an average.
+STATUSES = ("pending", "scored", "ungraded", "refused", "failed", "deferred", "skipped")
+
+
+class RubricVersion(SQLModel, table=True):
+    """One version of one rubric, kept whole, so that a score's question can always be read again."""
+
+    __tablename__ = "rubric_version"
+
+    #: git blob id of the file's bytes
+    blob: str = Field(primary_key=True)
+    name: str = Field(index=True)
+    view_blob: str
+    question: str
+    levels: list[str] = Field(sa_type=JSON)
+    source: str
+    #: whether `git` knew the blob when it was first used; None where there is no repository
+    committed: bool | None = None
+    first_used_at_ms: int = Field(sa_type=BigInteger)
+
+
+class Score(SQLModel, table=True):
+    """One critic's answer for one call under one version of one rubric, or the work of getting it."""
+
+    __tablename__ = "score"
+    __table_args__ = (
+        UniqueConstraint("call_seq", "rubric_blob", "view_blob", "critic", "occasion"),
+        CheckConstraint("score is null or score between 1 and 7", name="score_in_range"),
+        CheckConstraint("(status = 'scored') = (score is not null)", name="scored_has_score"),
+        CheckConstraint("(status = 'scored') = (p7 is not null)", name="scored_has_probabilities"),
+        CheckConstraint(f"status in {STATUSES}", name="status_known"),
+        Index(
+            "score_waiting",
+            "not_before_ms",
+            "seq",
+            sqlite_where=text("status = 'pending'"),
+            postgresql_where=text("status = 'pending'"),
+        ),
+        Index("score_changed", "changed"),
+    )
+
+    seq: int | None = Field(default=None, primary_key=True, sa_type=Seq)
+    call_seq: int = Field(sa_type=Seq)
+    rubric: str
+    rubric_blob: str
+    view_blob: str
+    #: as configured: "local", "openai:gpt-6-luna"
+    critic: str
+    #: '' in production, a run's id for anchors, audits and tests
+    occasion: str = ""
+    status: str = "pending"
+    #: why it is not scored, in words a page can show
+    reason: str | None = None
+    #: probabilities of the levels 1..7; they sum to 1
+    p1: float | None = None
+    p2: float | None = None
+    p3: float | None = None
+    p4: float | None = None
+    p5: float | None = None
+    p6: float | None = None
+    p7: float | None = None
+    #: 1 + sum of i * p_i over positions i = 0..6
+    score: float | None = None
+    confidence: float | None = None
+    #: how many levels were drawn where the driver gives one at a time; NULL where it gives probabilities
+    draws: int | None = None
+    #: the features' shares of the local critic: {"name": share}
+    why: dict[str, Any] | None = Field(default=None, sa_type=JSON(none_as_null=True))
+    model_reported: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost_usd: float | None = None
+    answer_ms: float | None = None
+    lease_token: str | None = None
+    lease_until_ms: int | None = Field(default=None, sa_type=BigInteger)
+    attempts: int = 0
+    not_before_ms: int = Field(default=0, sa_type=BigInteger)
+    last_error: str | None = None
+    created_at_ms: int = Field(sa_type=BigInteger)
+    finished_at_ms: int | None = Field(default=None, sa_type=BigInteger)
+    #: grows with every finished answer: readers that keep up remember the largest they saw
+    changed: int | None = Field(default=None, sa_type=BigInteger)
+
+
+class GuardReading(SQLModel, table=True):
+    """What the guard saw in one call, whichever critic grades it: features, no model read the text."""
+
+    __tablename__ = "guard_reading"
+    __table_args__ = (Index("guard_changed", "changed"),)
+
+    call_seq: int = Field(primary_key=True, sa_type=Seq)
+    #: probability of a failure that can be seen, at the configured base rate; NULL where it cannot read
+    p_fail: float | None = None
+    #: the likeliest kind: empty, truncated, off_topic, wrong_language, repeated, refusal, swapped, rude
+    kind: str | None = None
+    #: probability by kind
+    kinds: dict[str, float] | None = Field(default=None, sa_type=JSON(none_as_null=True))
+    #: quantile of the grounding score in this team's own traffic, 0..1; NULL without a source
+    grounding: float | None = None
+    #: ISO 639-1, or NULL where too short to tell
+    input_language: str | None = None
+    output_language: str | None = None
+    version: str
+    changed: int = Field(sa_type=BigInteger)
+
+
+class GuardFit(SQLModel, table=True):
+    """A guard fitted on this team's own outputs, as JSON numbers; the newest one is in use."""
+
+    __tablename__ = "guard_fit"
+
+    seq: int | None = Field(default=None, primary_key=True)
+    project_id: int
+    fitted_at_ms: int = Field(sa_type=BigInteger)
+    #: outputs it was fitted on
+    n: int
+    model: dict[str, Any] = Field(sa_type=JSON)
+
+
+class CriticState(SQLModel, table=True):
+    """What pages and /readyz say about one configured critic: paused until when, and why."""
+
+    __tablename__ = "critic_state"
+
+    critic: str = Field(primary_key=True)
+    paused_until_ms: int | None = Field(default=None, sa_type=BigInteger)
+    reason: str | None = None
+    seen_at_ms: int = Field(sa_type=BigInteger)

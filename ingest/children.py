@@ -1,0 +1,99 @@
+"""Child processes of the server: the critic, and the weekly computation. Started, watched, stopped here.
+
+A child is a fresh interpreter (spawn) that runs `target(settings, store, stop)`: `store` is a
+`PipeStore`, `stop` an event that the server sets when it wants the child to finish what it has in hand.
+A child that dies is started again after a pause that doubles up to a minute.
+"""
+
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable
+from multiprocessing.connection import Connection as Pipe
+from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
+
+from ingest.doors import PipeStore, serve_door
+from ingest.settings import Settings
+from ingest.store import Store
+
+#: What a child runs: module-level, so that a fresh interpreter can import it.
+Target = Callable[[Settings, Store, Event], None]
+
+RESTART_PAUSE_MAX_S = 60.0
+
+log = logging.getLogger(__name__)
+
+
+class Child:
+    """One watched child process."""
+
+    def __init__(self, name: str, target: Target, settings: Settings, store: Store) -> None:
+        self.name = name
+        self._target = target
+        self._settings = settings
+        self._store = store
+        self._spawn = multiprocessing.get_context("spawn")
+        self._stop: Event = self._spawn.Event()
+        self._stopping = threading.Event()
+        self._process: BaseProcess | None = None
+        self._watcher = threading.Thread(target=self._watch, name=f"lowlight-{name}-watch", daemon=True)
+        self._watcher.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs now."""
+        return self._process is not None and self._process.is_alive()
+
+    def stop(self, timeout_s: float = 10.0) -> None:
+        """Let it finish what it has in hand, at most `timeout_s`; then end it."""
+        self._stopping.set()
+        self._stop.set()
+        self._watcher.join(timeout_s)
+        process = self._process
+        if process is not None and process.is_alive():
+            process.kill()
+        self._watcher.join(2.0)
+
+    def _watch(self) -> None:
+        pause_s = 1.0
+        while not self._stopping.is_set():
+            ours, theirs = self._spawn.Pipe()
+            process = self._spawn.Process(
+                target=_run_child,
+                args=(self._target, self._settings, theirs, self._stop),
+                name=f"lowlight-{self.name}",
+                daemon=True,
+            )
+            process.start()
+            theirs.close()
+            self._process = process
+            serve_door(self._store, ours)
+            process.join()
+            ours.close()
+            if self._stopping.is_set():
+                return
+            log.error(
+                "%s ended (status %s); starting it again in %.0f s", self.name, process.exitcode, pause_s
+            )
+            self._stopping.wait(pause_s)
+            pause_s = min(pause_s * 2, RESTART_PAUSE_MAX_S)
+
+
+def _run_child(target: Target, settings: Settings, pipe: Pipe, stop: Event) -> None:
+    # Ctrl-C reaches the whole process group; the server alone decides when a child stops.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    threading.Thread(target=_die_with_parent, name="lowlight-parent-watch", daemon=True).start()
+    target(settings, PipeStore(settings.database_url, pipe), stop)
+
+
+def _die_with_parent() -> None:
+    """End this process when the server is gone, kill -9 included; its leases expire by themselves."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -1,0 +1,94 @@
+"""The settings: built once by the command line and handed down; nothing else reads the environment."""
+
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ingest.errors import BadSettings
+
+
+class Settings(BaseSettings):
+    """Each field is the environment variable LOWLIGHT_<NAME>; its description is the README's table."""
+
+    model_config = SettingsConfigDict(env_prefix="LOWLIGHT_", populate_by_name=True, frozen=True)
+
+    database_url: str = Field(
+        "sqlite:///lowlight.db",
+        description="Where everything is kept: one SQLite file that needs no server.",
+    )
+    host: str = Field("127.0.0.1", description="Address to listen on; only loopback while no key exists.")
+    port: int = Field(4545, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    allowed_hosts: str = Field(
+        "localhost,127.0.0.1,[::1]",
+        description="Host headers answered, comma-separated, without port; others get 400.",
+    )
+    critic: str = Field(
+        "local",
+        description="Critics, first choice first, comma-separated: `local`, `openai:gpt-6-luna`.",
+    )
+    egress: str = Field(
+        "",
+        description="Prompts whose texts may go to a named provider, comma-separated patterns: "
+        "`support-*,faq`, or `*` for all. Empty: no text leaves this machine.",
+    )
+    openai_api_key: SecretStr | None = Field(
+        None, validation_alias="OPENAI_API_KEY", description="Key of the `openai:` critic."
+    )
+    openai_base_url: str | None = Field(
+        None, validation_alias="OPENAI_BASE_URL", description="Another address of the OpenAI API."
+    )
+    critic_timeout_s: float = Field(30.0, gt=0, description="Longest wait for one answer of a critic.")
+    critic_in_flight_max: int = Field(100, ge=1, le=1000, description="Most judgements in flight at once.")
+    critic_poll_s: float = Field(1.0, gt=0, description="How long the critic waits when it found no work.")
+    refresh_s: float = Field(
+        30.0, gt=0, description="Least time between two computations of the worst, the causes and the case."
+    )
+    rubrics_dir: Path = Field(
+        Path(__file__).resolve().parent.parent / "rubrics",
+        description="Folder of the rubric files (`*.jinja`), best a folder of your own git repository.",
+    )
+    timezone: str = Field("UTC", description="Time zone in which a week starts on Monday at 00:00.")
+    base_rate: float = Field(
+        0.02, gt=0, lt=1, description="Expected share of outputs with a visible failure, until labels say."
+    )
+    signal_polarity: dict[str, float] = Field(
+        default_factory=dict,
+        description='Your own signals, from -1 (bad) to 1 (good), as JSON: `{"refund": -1}`.',
+    )
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_timezone(cls, value: str) -> str:
+        if value not in available_timezones():
+            raise ValueError("not a time zone of this machine; take a name such as Europe/Berlin")
+        return value
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The time zone that weeks are cut in."""
+        return ZoneInfo(self.timezone)
+
+    @property
+    def critics(self) -> list[str]:
+        """The configured critics, first choice first."""
+        return [name.strip() for name in self.critic.split(",") if name.strip()]
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings from the environment; `overrides` (field name to value) win where not None.
+
+    Raises:
+        BadSettings: names each variable that cannot be used, and why.
+    """
+    try:
+        return Settings(**{name: value for name, value in overrides.items() if value is not None})
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            name = str(problem["loc"][0]) if problem["loc"] else "?"
+            variable = name if name.isupper() else f"LOWLIGHT_{name.upper()}"
+            lines.append(f"{variable}: {problem['msg']}")
+        raise BadSettings("\n".join(lines)) from None

@@ -1,0 +1,129 @@
+"""The opened database: short read-only connections, and the one door for writes.
+
+Flow: `Store.write(job)` -> the writer thread runs it in a group commit -> its result. A job is a plain
+function of one SQLAlchemy connection; it neither commits nor rolls back. Another process of ours gets the
+same door through `ingest.doors`.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.pool import NullPool
+
+from ingest.errors import BadSettings
+from ingest.writer import Writer
+
+T = TypeVar("T")
+
+
+class Store(Protocol):
+    """What the rest of the server needs from a database, in whichever process it runs."""
+
+    def read(self) -> Any:
+        """Return a context manager that yields a read-only Connection seeing one consistent state."""
+
+    def write(self, job: Callable[[Connection], T]) -> T:
+        """Run `job` in a transaction and return its result once that is committed.
+
+        Raises:
+            WriterBusy: the queue is full; nothing was written.
+            Exception: whatever `job` raised; its own writes were rolled back, its neighbours' were not.
+        """
+
+
+class OpenStore:
+    """The store as the process that owns the writer sees it."""
+
+    def __init__(self, database_url: str) -> None:
+        self.database_url = database_url
+        self._readers = reading_engine(database_url)
+        self._writer = Writer(writing_engine(database_url))
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Yield a read-only connection; keep it for milliseconds, page long reads by `seq`."""
+        with self._readers.connect() as connection:
+            yield connection
+
+    def write(self, job: Callable[[Connection], T]) -> T:
+        """See `Store.write`."""
+        return self._writer.write(job)
+
+    @property
+    def writer(self) -> Writer:
+        """The writer thread, for its figures."""
+        return self._writer
+
+    def close(self) -> None:
+        """Finish the writes in hand, then close every connection."""
+        self._writer.close()
+        self._readers.dispose()
+
+
+def sqlite_path(database_url: str) -> Path | None:
+    """Return the file of a SQLite URL; None for another database or one in memory.
+
+    Raises:
+        BadSettings: the URL cannot be parsed.
+    """
+    try:
+        url = make_url(database_url)
+    except ArgumentError:
+        raise BadSettings(
+            f"LOWLIGHT_DATABASE_URL: {database_url!r} is no database URL; "
+            "take sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
+        ) from None
+    if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
+        return None
+    return Path(url.database)
+
+
+def reading_engine(database_url: str) -> Engine:
+    """Return an engine whose connections can only read and never checkpoint."""
+    if sqlite_path(database_url) is None:
+        return create_engine(database_url, execution_options={"postgresql_readonly": True})
+    # QueuePool keeps a reader's page cache warm; every thread of the server may hold one.
+    engine = create_engine(database_url, pool_size=8, max_overflow=40, connect_args={"timeout": 5.0})
+
+    @event.listens_for(engine, "connect")
+    def _open(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+        connection.execute("pragma query_only = on")
+        # Only the writer checkpoints: SQLite before 3.51.3 can corrupt a WAL that one connection resets
+        # while another commits.
+        connection.execute("pragma wal_autocheckpoint = 0")
+        connection.execute("pragma cache_size = -16000")
+        connection.execute("pragma mmap_size = 268435456")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql("begin")
+
+    return engine
+
+
+def writing_engine(database_url: str, *, lock_timeout_s: float = 20.0) -> Engine:
+    """Return an engine for the one writing connection; each transaction takes the write lock at once."""
+    if sqlite_path(database_url) is None:
+        return create_engine(database_url)
+    engine = create_engine(database_url, poolclass=NullPool, connect_args={"timeout": lock_timeout_s})
+
+    @event.listens_for(engine, "connect")
+    def _open(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+        connection.execute("pragma journal_mode = wal")
+        connection.execute("pragma synchronous = full")
+        connection.execute("pragma foreign_keys = on")
+        connection.execute("pragma wal_autocheckpoint = 4000")
+        connection.execute("pragma cache_size = -64000")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql("begin immediate")
+
+    return engine

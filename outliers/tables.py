@@ -1,0 +1,85 @@
+"""What the outlier module keeps: each call's experience, a week's findings, the case, and how far it read.
+
+Times are milliseconds since 1970 (UTC). A week is ISO, written "2026-W47", cut in `Settings.timezone`.
+"""
+
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Index
+from sqlmodel import Field, SQLModel
+
+from ingest.tables import Seq
+
+
+class Experience(SQLModel, table=True):
+    """P(this was a bad experience) for one call, with each part's share."""
+
+    __tablename__ = "experience"
+    __table_args__ = (
+        CheckConstraint("p_bad between 0 and 1", name="p_bad_is_a_probability"),
+        Index("experience_worst", "project_id", "week", "p_bad"),
+    )
+
+    call_seq: int = Field(primary_key=True, sa_type=Seq)
+    project_id: int
+    week: str
+    p_bad: float
+    #: {"critic": {"b": .., "w": .., "share": .., "known": true, "detail": "rude"}, "signals": .., ...}
+    parts: dict[str, Any] = Field(sa_type=JSON)
+    #: the slice's p95 over the 28 days before, frozen when the call was first ranked; NULL where unknown
+    latency_p95_ms: float | None = None
+
+
+class Finding(SQLModel, table=True):
+    """One condition that sets a week's bad calls, or its slow tail, apart from the rest."""
+
+    __tablename__ = "finding"
+    __table_args__ = (
+        CheckConstraint("about in ('bad', 'tail')", name="about_known"),
+        Index("finding_week", "project_id", "week", "about", "rank"),
+    )
+
+    seq: int | None = Field(default=None, primary_key=True)
+    project_id: int
+    week: str
+    about: str
+    #: 1 is first
+    rank: int
+    #: {"field": "input_tokens", "op": ">", "value": 9800}
+    condition: dict[str, Any] = Field(sa_type=JSON)
+    #: the condition as a person reads it
+    sentence: str
+    #: n, n_in, share_in, share_out, lift, interval, users, first_seen_at_ms, p_value, examples (call ids)
+    figures: dict[str, Any] = Field(sa_type=JSON)
+
+
+class WeekCase(SQLModel, table=True):
+    """The week's case: the cohort with most severity times users, and its worst call as the seed."""
+
+    __tablename__ = "week_case"
+    __table_args__ = (
+        CheckConstraint(
+            "status in ('nominated', 'picked', 'root_cause', 'fixed', 'verified')", name="case_status_known"
+        ),
+    )
+
+    project_id: int = Field(primary_key=True)
+    week: str = Field(primary_key=True)
+    status: str = "nominated"
+    #: the whole case in one sentence, condition included
+    sentence: str
+    condition: dict[str, Any] = Field(sa_type=JSON)
+    figures: dict[str, Any] = Field(sa_type=JSON)
+    seed_call_seq: int = Field(sa_type=Seq)
+    root_cause: str | None = None
+    owner: str | None = None
+    nominated_at_ms: int = Field(sa_type=BigInteger)
+
+
+class Progress(SQLModel, table=True):
+    """How far the outlier module has read (`calls`, `signals`, `scores`, `guard`) and when it last ran."""
+
+    __tablename__ = "outlier_progress"
+
+    name: str = Field(primary_key=True)
+    value: int = Field(sa_type=BigInteger)
