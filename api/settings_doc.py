@@ -1,4 +1,4 @@
-"""The README's settings table, generated from `Settings`: `python -m api.settings_doc` rewrites it in place."""
+"""The README's settings table, generated from `Settings`: `python -m api.settings_doc` rewrites it."""
 
 from pathlib import Path
 
