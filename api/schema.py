@@ -3,7 +3,8 @@
 Flow: `serve` and `lowlight db upgrade` -> `upgrade` -> api/migrations. A SQLite file is copied first.
 """
 
-import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from alembic import command
@@ -56,12 +57,17 @@ def upgrade(database_url: str) -> Path | None:
             connection.rollback()
             path = sqlite_path(database_url)
             if path is not None and at is not None and at != newest_revision():
-                connection.exec_driver_sql("pragma wal_checkpoint(truncate)")
                 copy = path.with_name(f"{path.name}.before-{newest_revision()}")
-                shutil.copy2(path, copy)
+                _copy_sqlite(path, copy)
             if at != newest_revision():
                 with connection.begin():
                     command.upgrade(_config(connection), "head")
     finally:
         engine.dispose()
     return copy
+
+
+def _copy_sqlite(path: Path, copy: Path) -> None:
+    """Copy a database file with what its write-ahead log still holds."""
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
