@@ -156,6 +156,27 @@ class Signal(SQLModel, table=True):
             sqlite_where=text("call_seq is null"),
             postgresql_where=text("call_seq is null"),
         ),
+        Index(
+            "signal_waiting_response",
+            "project_id",
+            "response_id",
+            sqlite_where=text("call_seq is null and response_id is not null"),
+            postgresql_where=text("call_seq is null and response_id is not null"),
+        ),
+        Index(
+            "signal_waiting_trace",
+            "project_id",
+            "trace_id",
+            sqlite_where=text("call_seq is null and trace_id is not null"),
+            postgresql_where=text("call_seq is null and trace_id is not null"),
+        ),
+        Index(
+            "signal_session",
+            "project_id",
+            "session_id",
+            sqlite_where=text("session_id is not null"),
+            postgresql_where=text("session_id is not null"),
+        ),
     )
 
     seq: int | None = Field(default=None, primary_key=True, sa_type=Seq)
@@ -198,6 +219,7 @@ class EndUser(SQLModel, table=True):
     """A person of the application's, known by the application's own id; how long ago they first came."""
 
     __tablename__ = "end_user"
+    __table_args__ = ({"sqlite_with_rowid": False},)
 
     project_id: int = Field(primary_key=True)
     user_id: str = Field(primary_key=True)
@@ -212,6 +234,7 @@ class LatencyCount(SQLModel, table=True):
         CheckConstraint("measure in ('total', 'first_token', 'per_output_token')", name="measure_known"),
         CheckConstraint("outcome in ('answered', 'failed', 'aborted')", name="counted_outcome_known"),
         Index("latency_count_hour", "hour"),
+        {"sqlite_with_rowid": False},
     )
 
     slice_id: int = Field(primary_key=True)

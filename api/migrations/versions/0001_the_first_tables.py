@@ -99,6 +99,7 @@ def upgrade() -> None:
         sa.Column("user_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column("first_seen_at_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("project_id", "user_id"),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "experience",
@@ -155,6 +156,7 @@ def upgrade() -> None:
         sa.CheckConstraint("measure in ('total', 'first_token', 'per_output_token')", name="measure_known"),
         sa.CheckConstraint("outcome in ('answered', 'failed', 'aborted')", name="counted_outcome_known"),
         sa.PrimaryKeyConstraint("slice_id", "hour", "measure", "outcome", "bucket"),
+        sqlite_with_rowid=False,
     )
     with op.batch_alter_table("latency_count", schema=None) as batch_op:
         batch_op.create_index("latency_count_hour", ["hour"], unique=False)
@@ -197,11 +199,32 @@ def upgrade() -> None:
         batch_op.create_index("signal_at", ["project_id", "at_ms"], unique=False)
         batch_op.create_index("signal_call", ["call_seq"], unique=False)
         batch_op.create_index(
+            "signal_session",
+            ["project_id", "session_id"],
+            unique=False,
+            sqlite_where=sa.text("session_id is not null"),
+            postgresql_where=sa.text("session_id is not null"),
+        )
+        batch_op.create_index(
             "signal_waiting",
             ["project_id", "call_id"],
             unique=False,
             sqlite_where=sa.text("call_seq is null"),
             postgresql_where=sa.text("call_seq is null"),
+        )
+        batch_op.create_index(
+            "signal_waiting_response",
+            ["project_id", "response_id"],
+            unique=False,
+            sqlite_where=sa.text("call_seq is null and response_id is not null"),
+            postgresql_where=sa.text("call_seq is null and response_id is not null"),
+        )
+        batch_op.create_index(
+            "signal_waiting_trace",
+            ["project_id", "trace_id"],
+            unique=False,
+            sqlite_where=sa.text("call_seq is null and trace_id is not null"),
+            postgresql_where=sa.text("call_seq is null and trace_id is not null"),
         )
 
     op.create_table(
@@ -253,9 +276,24 @@ def downgrade() -> None:
     op.drop_table("slice")
     with op.batch_alter_table("signal", schema=None) as batch_op:
         batch_op.drop_index(
+            "signal_waiting_trace",
+            sqlite_where=sa.text("call_seq is null and trace_id is not null"),
+            postgresql_where=sa.text("call_seq is null and trace_id is not null"),
+        )
+        batch_op.drop_index(
+            "signal_waiting_response",
+            sqlite_where=sa.text("call_seq is null and response_id is not null"),
+            postgresql_where=sa.text("call_seq is null and response_id is not null"),
+        )
+        batch_op.drop_index(
             "signal_waiting",
             sqlite_where=sa.text("call_seq is null"),
             postgresql_where=sa.text("call_seq is null"),
+        )
+        batch_op.drop_index(
+            "signal_session",
+            sqlite_where=sa.text("session_id is not null"),
+            postgresql_where=sa.text("session_id is not null"),
         )
         batch_op.drop_index("signal_call")
         batch_op.drop_index("signal_at")

@@ -1,0 +1,212 @@
+"""One checked call as rows: what intake writes, computed before the writer's turn comes.
+
+Flow: `ingest.wire.Call` -> `new_call` -> `ingest.call_writes`, which knows what is new and numbers it.
+
+A call's outcome: failed where it has an error (or a finish_reason of FAILED); aborted where its finish_reason
+says that somebody stopped it (ABORTED), so that its latency is only a lower bound; otherwise answered. A
+missing output alone says nothing: tools are called without one, and an application may keep its texts.
+"""
+
+import os
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from ingest.latency import OVER, bucket_of, per_output_token_ms
+from ingest.texts import KeptText, kept_context, kept_messages, kept_text
+from ingest.wire import Call, epoch_ms
+
+#: finish_reasons, in lower case, of a response that somebody stopped before its end.
+ABORTED = frozenset(("aborted", "abort", "cancelled", "canceled", "interrupted", "client_disconnected"))
+FAILED = frozenset(("error", "failed"))
+
+ERROR_TYPE_CHARS_MAX = 256
+ERROR_MESSAGE_BYTES_MAX = 4096
+#: A clock this far ahead of ours is wrong; the time of receipt is nearer the truth.
+AHEAD_MS_MAX = 600_000
+
+#: provider, model, prompt, prompt version, environment, release; '' where not given
+SliceKey = tuple[str, str, str, str, str, str]
+
+
+@dataclass(slots=True)
+class NewCall:
+    """A call ready to be written, but for its `seq` and `slice_id`.
+
+    Attributes:
+        id: the caller's, `trace_id:span_id`, or a new UUIDv7.
+        row: columns of `call`.
+        text: columns of `call_text`; None where no text was sent.
+        counted: (measure, bucket) of each latency that is known.
+    """
+
+    id: str
+    slice_key: SliceKey
+    row: dict[str, Any]
+    text: dict[str, Any] | None
+    counted: list[tuple[str, int]]
+
+
+class BadText(ValueError):
+    """A field's messages cannot be kept as JSON.
+
+    Attributes:
+        field: input or output.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+def new_call(call: Call, received_at_ms: int, replaced: frozenset[str] = frozenset()) -> NewCall:
+    """Return the rows of one call.
+
+    Args:
+        replaced: fields in which U+FFFD stands for what could not be kept.
+
+    Raises:
+        BadText: messages are nested too deeply, or hold a number outside 64 bits.
+    """
+    text, lengths = _text_row(call, replaced)
+    prompt, usage = call.prompt, call.usage
+    outcome = _outcome(call)
+    error = call.error
+    row: dict[str, Any] = {
+        "id": call.id or _id_of(call),
+        "received_at_ms": received_at_ms,
+        "started_at_ms": _started_at_ms(call, received_at_ms),
+        "outcome": outcome,
+        "latency_ms": call.latency_ms,
+        "first_token_ms": call.first_token_ms,
+        "finish_reason": call.finish_reason,
+        "error_type": error and error.type and error.type[:ERROR_TYPE_CHARS_MAX],
+        "error_message": error and error.message and kept_text(error.message, ERROR_MESSAGE_BYTES_MAX).text,
+        "retries": call.retries,
+        "input_tokens": usage and usage.input_tokens,
+        "output_tokens": usage and usage.output_tokens,
+        "cached_input_tokens": usage and usage.cached_input_tokens,
+        "reasoning_tokens": usage and usage.reasoning_tokens,
+        "cost_usd": call.cost_usd,
+        "user_id": call.user_id,
+        "session_id": call.session_id,
+        "trace_id": call.trace_id,
+        "span_id": call.span_id,
+        "response_id": call.response_id,
+        "sample_rate": call.sample_rate,
+        "input_chars": lengths[0],
+        "output_chars": lengths[1],
+        "context_chars": lengths[2],
+        "tags": call.tags or None,
+        "tools": call.tools or None,
+    }
+    slice_key = (
+        call.provider or "",
+        call.model or "",
+        (prompt and prompt.name) or "",
+        (prompt and prompt.version) or "",
+        call.environment or "",
+        call.release or "",
+    )
+    return NewCall(row["id"], slice_key, row, text, _counted(call, outcome))
+
+
+def uuid7() -> str:
+    """Return a new UUID version 7 (RFC 9562): its first 48 bits are the time, so rows arrive in order."""
+    number = (time.time_ns() // 1_000_000 << 80) | int.from_bytes(os.urandom(10))
+    number = number & ~(0xF << 76) | (0x7 << 76)
+    number = number & ~(0x3 << 62) | (0x2 << 62)
+    text = f"{number:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def _id_of(call: Call) -> str:
+    # A span is sent again under the same ids, so they name it better than a new number would.
+    if call.trace_id and call.span_id and len(call.trace_id) + len(call.span_id) < 128:
+        return f"{call.trace_id}:{call.span_id}"
+    return uuid7()
+
+
+def _started_at_ms(call: Call, received_at_ms: int) -> int:
+    if call.started_at is None:
+        return received_at_ms - round(call.latency_ms or 0)
+    started_at_ms = epoch_ms(call.started_at)
+    return received_at_ms if started_at_ms > received_at_ms + AHEAD_MS_MAX else started_at_ms
+
+
+def _outcome(call: Call) -> str:
+    if call.error is not None:
+        return "failed"
+    if call.finish_reason is None:
+        return "answered"
+    reason = call.finish_reason.lower()
+    return "aborted" if reason in ABORTED else "failed" if reason in FAILED else "answered"
+
+
+def _counted(call: Call, outcome: str) -> list[tuple[str, int]]:
+    counted = []
+    if call.latency_ms is not None:
+        counted.append(("total", bucket_of(call.latency_ms)))
+    elif outcome == "failed":
+        counted.append(("total", OVER))  # slower than any, whenever it failed
+    if call.first_token_ms is not None:
+        counted.append(("first_token", bucket_of(call.first_token_ms)))
+        output_tokens = call.usage.output_tokens if call.usage is not None else None
+        per_token_ms = per_output_token_ms(call.latency_ms, call.first_token_ms, output_tokens)
+        if per_token_ms is not None:
+            counted.append(("per_output_token", bucket_of(per_token_ms)))
+    return counted
+
+
+def _text_row(
+    call: Call, replaced: frozenset[str]
+) -> tuple[dict[str, Any] | None, tuple[int | None, int | None, int | None]]:
+    """Return the row of `call_text` and the whole lengths of input, output and context in characters."""
+    sent, answer = _kept("input", call.input), _kept("output", call.output)
+    context, context_chars, context_cut = None, None, False
+    if call.context is not None:
+        texts = [call.context] if isinstance(call.context, str) else call.context
+        context, context_chars, context_cut = kept_context(texts)
+    # The application's own count wins only where it kept the text to itself or shortened it first.
+    lengths = (
+        _longer(call.input_chars, sent and sent.chars),
+        _longer(call.output_chars, answer and answer.chars),
+        context_chars,
+    )
+    if all(part is None for part in (sent, answer, context, call.input_sha256, call.output_sha256)):
+        return None, lengths
+    marks: dict[str, str] = {name: "replaced" for name in ("input", "output", "context") if name in replaced}
+    for name, cut in (
+        ("input", sent and sent.sha256),
+        ("output", answer and answer.sha256),
+        ("context", context_cut),
+    ):
+        if cut:
+            marks[name] = "replaced, cut" if name in marks else "cut"
+    return {
+        "input": sent and sent.text,
+        "input_json": sent is not None and sent.is_json,
+        "input_sha256": call.input_sha256 or (sent and sent.sha256),
+        "output": answer and answer.text,
+        "output_json": answer is not None and answer.is_json,
+        "output_sha256": call.output_sha256 or (answer and answer.sha256),
+        "context": context,
+        "marks": marks or None,
+    }, lengths
+
+
+def _kept(field: str, value: str | list[dict[str, Any]] | None) -> KeptText | None:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return kept_text(value)
+    try:
+        return kept_messages(value)
+    except ValueError as error:
+        raise BadText(field, str(error)) from None
+
+
+def _longer(sent: int | None, counted: int | None) -> int | None:
+    if sent is None or counted is None:
+        return counted if sent is None else sent
+    return max(sent, counted)

@@ -1,0 +1,116 @@
+"""Intake: a parsed batch becomes rows in one transaction; the receipt is given after its commit.
+
+Flow: `ingest.wire` (Sent) -> `Intake.accept_*` prepares rows in the caller's thread -> one job through
+`Store.write` (`ingest.call_writes`, `ingest.signal_writes`) -> tables of `ingest.tables` -> Receipt.
+"""
+
+import time
+from functools import partial
+from typing import Any
+
+from ingest.call_rows import AHEAD_MS_MAX, BadText, SliceKey, new_call, uuid7
+from ingest.call_writes import keep_calls
+from ingest.latency import SLICES_MAX
+from ingest.settings import Settings
+from ingest.signal_writes import Counted, keep_labels, keep_signals
+from ingest.store import Store
+from ingest.texts import kept_text
+from ingest.wire import COMMENT_BYTES_MAX, Call, Label, Receipt, Rejection, Sent, Signal, epoch_ms
+
+#: Names in one receipt: enough to see the mistake, whatever a client makes up.
+UNKNOWN_FIELDS_MAX = 50
+
+
+class Intake:
+    """Keeps what clients send, each item once. Safe to use from many threads."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self._store = store
+        self._settings = settings
+        self._slices: dict[int, dict[SliceKey, int]] = {}
+
+    def accept_calls(self, project_id: int, sent: Sent[Call]) -> Receipt:
+        """Keep a batch of calls. The receipt means committed.
+
+        Raises:
+            WriterBusy: too many requests wait; nothing was kept.
+            StoreUnavailable: the database could not be written; nothing was kept.
+        """
+        received_at_ms = _now_ms()
+        calls = []
+        rejected = list(sent.rejected)
+        nothing: frozenset[str] = frozenset()
+        for position, call in enumerate(sent.items):
+            try:
+                calls.append(new_call(call, received_at_ms, sent.replaced.get(position, nothing)))
+            except BadText as error:
+                rejected.append(Rejection(index=sent.indices[position], field=error.field, error=str(error)))
+        accepted = 0
+        if calls:
+            slices = self._slices.setdefault(project_id, {})
+            kept = self._store.write(partial(keep_calls, project_id=project_id, calls=calls, slices=slices))
+            accepted = kept.accepted
+            self._remember(project_id, kept.slices)
+        return _receipt(sent, Counted(accepted, len(calls) - accepted), rejected)
+
+    def accept_signals(self, project_id: int, sent: Sent[Signal]) -> Receipt:
+        """Keep a batch of signals, whether or not their calls are here. See `accept_calls`."""
+        received_at_ms = _now_ms()
+        rows = [_signal_row(signal, received_at_ms) for signal in sent.items]
+        counted = Counted(0, 0)
+        if rows:
+            counted = self._store.write(partial(keep_signals, project_id=project_id, rows=rows))
+        return _receipt(sent, counted, sent.rejected)
+
+    def accept_labels(self, project_id: int, sent: Sent[Label]) -> Receipt:
+        """Keep a batch of labels; a labeller's newer level replaces the old one. See `accept_calls`."""
+        at_ms = _now_ms()
+        rows = [{**label.model_dump(), "at_ms": at_ms} for label in sent.items]
+        counted = Counted(0, 0)
+        if rows:
+            counted = self._store.write(partial(keep_labels, project_id=project_id, rows=rows))
+        return _receipt(sent, counted, sent.rejected)
+
+    def _remember(self, project_id: int, found: dict[SliceKey, int]) -> None:
+        """Spare the next batch the looking up of slices that are now committed."""
+        if not found:
+            return
+        known = self._slices[project_id]
+        # Replaced as a whole, never changed: the writer may be reading the old one.
+        self._slices[project_id] = found if len(known) > 2 * SLICES_MAX else {**known, **found}
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _signal_row(signal: Signal, received_at_ms: int) -> dict[str, Any]:
+    at_ms = received_at_ms if signal.at is None else epoch_ms(signal.at)
+    if at_ms > received_at_ms + AHEAD_MS_MAX:
+        at_ms = received_at_ms
+    ranged = signal.kind == "rating" or signal.value_min is not None or signal.value_max is not None
+    low, high = signal.value_range if ranged else (None, None)
+    return {
+        "id": signal.id or uuid7(),
+        "call_id": signal.call_id,
+        "response_id": signal.response_id,
+        "trace_id": signal.trace_id,
+        "span_id": signal.span_id,
+        "session_id": signal.session_id,
+        "kind": signal.kind,
+        "value": signal.value,
+        "value_min": low,
+        "value_max": high,
+        "comment": signal.comment and kept_text(signal.comment, COMMENT_BYTES_MAX).text,
+        "at_ms": at_ms,
+        "received_at_ms": received_at_ms,
+    }
+
+
+def _receipt(sent: Sent[Any], counted: Counted, rejected: list[Rejection]) -> Receipt:
+    return Receipt(
+        accepted=counted.accepted,
+        duplicates=counted.duplicates,
+        rejected=sorted(rejected, key=lambda rejection: rejection.index),
+        unknown_fields=sorted(sent.unknown_fields)[:UNKNOWN_FIELDS_MAX],
+    )

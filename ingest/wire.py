@@ -1,0 +1,406 @@
+"""What a client may send, and how a body becomes calls, signals and labels.
+
+Flow: HTTP body or a file's objects -> `parse_calls`, `calls_of` ... -> `Sent` (the sound items, and the
+rejected ones by index and field) -> `ingest.intake`. One bad item never sinks its batch.
+
+Every field but those that make a signal or label what it is may be missing or null; missing is not zero. A
+time is ISO 8601 (UTC where it names no offset) or a number since 1970: seconds, or milliseconds from 2e10
+on. Unknown fields are ignored and named in the receipt.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Annotated, Any, Generic, TypeVar
+
+import orjson
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ingest.errors import IngestError
+from ingest.texts import DEPTH_MAX, TooDeep, cleaned
+
+ITEMS_MAX = 1_000
+ID_CHARS_MAX = 128
+NAME_CHARS_MAX = 256
+COMMENT_BYTES_MAX = 16 * 1024
+TAGS_MAX = 64
+TOOLS_MAX = 128
+CONTEXT_MAX = 1_000
+#: Latencies up to a week; a longer one is a mistake of units.
+LATENCY_MS_MAX = 7 * 86_400_000.0
+COUNT_MAX = 2**31 - 1
+
+#: The signals with a meaning of their own; a team's own names are welcome beside them.
+SIGNAL_KINDS = (
+    "thumbs_up",
+    "thumbs_down",
+    "rating",
+    "regenerate",
+    "rephrase",
+    "edit",
+    "copy",
+    "abandon",
+    "escalate",
+)
+RATING_RANGE = (1.0, 5.0)
+
+
+def _not_ancient(at: datetime) -> datetime:
+    if at.year < 2000:
+        raise ValueError("lies before 2000; send ISO 8601, or seconds or milliseconds since 1970")
+    return at
+
+
+# A number is taken for an id or name: many applications number their users and versions.
+Id = Annotated[str, Field(min_length=1, max_length=ID_CHARS_MAX, coerce_numbers_to_str=True)]
+Name = Annotated[str, Field(max_length=NAME_CHARS_MAX, coerce_numbers_to_str=True)]
+Count = Annotated[int, Field(ge=0, le=COUNT_MAX)]
+LatencyMs = Annotated[float, Field(ge=0, le=LATENCY_MS_MAX)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-fA-F]{64}$")]
+Time = Annotated[datetime, AfterValidator(_not_ancient)]
+Text = Annotated[str | list[dict[str, Any]], Field(union_mode="left_to_right")]
+
+
+class _Sent(BaseModel):
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+
+class Prompt(_Sent):
+    """The prompt a call was made from."""
+
+    name: Name | None = None
+    version: Name | None = None
+
+
+class Usage(_Sent):
+    """Tokens as the provider counted them; `cached` and `reasoning` are parts of the two others."""
+
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
+    cached_input_tokens: Count | None = None
+    reasoning_tokens: Count | None = None
+
+
+class Failure(_Sent):
+    """What went wrong; its presence makes the call a failed one."""
+
+    type: str | None = None
+    message: str | None = None
+
+
+class Call(_Sent):
+    """One LLM response in production.
+
+    `input` is a text or a list of messages ({"role", "content"}), `output` likewise, `context` what the
+    answer may be founded on (retrieved documents). `input_chars`, `output_chars` and the sha256 fields
+    describe texts that the application keeps to itself. `sample_rate` is the share of such calls sent.
+    """
+
+    id: Id | None = None
+    started_at: Time | None = None
+    latency_ms: LatencyMs | None = None
+    first_token_ms: LatencyMs | None = None
+    provider: Name | None = None
+    model: Name | None = None
+    input: Text | None = None
+    output: Text | None = None
+    finish_reason: Name | None = None
+    error: Failure | None = None
+    retries: Count | None = None
+    tools: Annotated[list[Name], Field(max_length=TOOLS_MAX)] | None = None
+    prompt: Prompt | None = None
+    usage: Usage | None = None
+    cost_usd: Annotated[float, Field(ge=0, le=1e6)] | None = None
+    user_id: Id | None = None
+    session_id: Id | None = None
+    environment: Name | None = None
+    release: Name | None = None
+    context: Annotated[str | list[str], Field(union_mode="left_to_right")] | None = None
+    tags: Annotated[dict[Name, Name], Field(max_length=TAGS_MAX)] | None = None
+    sample_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
+    trace_id: Id | None = None
+    span_id: Id | None = None
+    response_id: Id | None = None
+    input_chars: Count | None = None
+    output_chars: Count | None = None
+    input_sha256: Sha256 | None = None
+    output_sha256: Sha256 | None = None
+
+
+class Signal(_Sent):
+    """Something a user did about a call; it may come before its call or days after.
+
+    It names its call by `call_id`, `response_id`, `trace_id` with `span_id`, or `session_id` (then it
+    belongs to the session's last call before `at`). A rating's range is 1 to 5 unless it says otherwise.
+    """
+
+    id: Id | None = None
+    call_id: Id | None = None
+    response_id: Id | None = None
+    trace_id: Id | None = None
+    span_id: Id | None = None
+    session_id: Id | None = None
+    kind: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.:-]{0,63}$")]
+    value: float | None = None
+    value_min: float | None = None
+    value_max: float | None = None
+    comment: str | None = None
+    at: Time | None = None
+
+    @model_validator(mode="after")
+    def _is_about_something(self) -> "Signal":
+        if not (self.call_id or self.response_id or (self.trace_id and self.span_id) or self.session_id):
+            raise ValueError("names no call: give call_id, response_id, trace_id with span_id, or session_id")
+        if self.kind == "rating":
+            if self.value is None:
+                raise ValueError("a rating needs its value")
+            low, high = self.value_range
+            if not low <= self.value <= high or low == high:
+                raise ValueError(
+                    f"value {self.value:g} lies outside {low:g} to {high:g}; give value_min and value_max"
+                )
+        return self
+
+    @property
+    def value_range(self) -> tuple[float, float]:
+        """The lowest and the highest value that a rating could have had."""
+        return (
+            RATING_RANGE[0] if self.value_min is None else self.value_min,
+            RATING_RANGE[1] if self.value_max is None else self.value_max,
+        )
+
+
+class Label(_Sent):
+    """A person's level for a call under a rubric; the same labeller's newer one replaces it."""
+
+    call_id: Id
+    rubric: Id
+    level: Annotated[int, Field(ge=1, le=7)]
+    labeller: Id
+
+
+class Rejection(BaseModel):
+    """An item that was not kept: its place in the batch, the field at fault, and what was wrong."""
+
+    index: int
+    field: str
+    error: str
+
+
+class Receipt(BaseModel):
+    """What happened to a batch. Accepted items are committed; duplicates had been kept before."""
+
+    accepted: int
+    duplicates: int
+    rejected: list[Rejection]
+    unknown_fields: list[str]
+
+
+class CallBatch(BaseModel):
+    """The body of POST /v1/calls."""
+
+    calls: Annotated[list[Call], Field(max_length=ITEMS_MAX)]
+
+
+class SignalBatch(BaseModel):
+    """The body of POST /v1/signals."""
+
+    signals: Annotated[list[Signal], Field(max_length=ITEMS_MAX)]
+
+
+class LabelBatch(BaseModel):
+    """The body of POST /v1/labels."""
+
+    labels: Annotated[list[Label], Field(max_length=ITEMS_MAX)]
+
+
+class BadBody(IngestError):
+    """A body holds no batch at all; nothing was kept, and sending it again cannot help.
+
+    Attributes:
+        code: bad_json, bad_body or too_many_items.
+        field: the field at fault, where there is one.
+    """
+
+    def __init__(self, code: str, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.field = field
+
+
+Item = TypeVar("Item", bound=BaseModel)
+
+
+@dataclass
+class Sent(Generic[Item]):
+    """A parsed batch.
+
+    Attributes:
+        items: the sound ones, in the order sent.
+        indices: where each of `items` stood in the batch.
+        replaced: by position in `items`, the fields in which U+FFFD took the place of NUL or lone surrogates.
+        rejected: the others.
+        unknown_fields: names that no field of ours has, dotted.
+    """
+
+    items: list[Item] = field(default_factory=list)
+    indices: list[int] = field(default_factory=list)
+    replaced: dict[int, frozenset[str]] = field(default_factory=dict)
+    rejected: list[Rejection] = field(default_factory=list)
+    unknown_fields: set[str] = field(default_factory=set)
+
+
+def parse_calls(body: bytes) -> Sent[Call]:
+    """Read the body of POST /v1/calls.
+
+    Raises:
+        BadBody: it is not JSON, not {"calls": [...]}, or holds over 1,000 of them.
+    """
+    return _parse(body, "calls", Call)
+
+
+def parse_signals(body: bytes) -> Sent[Signal]:
+    """Read the body of POST /v1/signals; see `parse_calls`."""
+    return _parse(body, "signals", Signal)
+
+
+def parse_labels(body: bytes) -> Sent[Label]:
+    """Read the body of POST /v1/labels; see `parse_calls`."""
+    return _parse(body, "labels", Label)
+
+
+def calls_of(items: Sequence[Any]) -> Sent[Call]:
+    """Check objects that came from elsewhere than HTTP: a file, a test."""
+    return _checked(items, Call, suspicious=True)
+
+
+def signals_of(items: Sequence[Any]) -> Sent[Signal]:
+    """See `calls_of`."""
+    return _checked(items, Signal, suspicious=True)
+
+
+def labels_of(items: Sequence[Any]) -> Sent[Label]:
+    """See `calls_of`."""
+    return _checked(items, Label, suspicious=True)
+
+
+def epoch_ms(at: datetime) -> int:
+    """Return a time in milliseconds since 1970; one without an offset is UTC."""
+    return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def _parse(body: bytes, name: str, model: type[Item]) -> Sent[Item]:
+    try:
+        batch = orjson.loads(body)
+        # Strict JSON says NUL only as an escape, and has no lone surrogates: most bodies need no look inside.
+        suspicious = b"\\u0000" in body
+    except orjson.JSONDecodeError:
+        batch = _lenient_json(body)
+        suspicious = True
+    items = batch.get(name) if isinstance(batch, dict) else None
+    if not isinstance(items, list):
+        raise BadBody("bad_body", f'The body must be {{"{name}": [...]}}.', name)
+    if len(items) > ITEMS_MAX:
+        raise BadBody("too_many_items", f"{len(items)} items; send at most {ITEMS_MAX} at once.", name)
+    sent = _checked(items, model, suspicious)
+    sent.unknown_fields.update(cleaned(key)[0][:ID_CHARS_MAX] for key in batch.keys() - {name})
+    return sent
+
+
+def _lenient_json(body: bytes) -> Any:
+    """Read what the strict parser refuses and we can keep: lone surrogates, NUL, numbers out of range."""
+    try:
+        text = body.decode("utf-8-sig", "surrogatepass")
+        return json.loads(text, strict=False, parse_int=_whole_number)
+    except UnicodeDecodeError as error:
+        raise BadBody("bad_json", f"The body is not UTF-8 (byte {error.start}).") from None
+    except RecursionError:
+        raise BadBody("bad_json", f"The body is nested more than {DEPTH_MAX} levels deep.") from None
+    except ValueError as error:
+        raise BadBody("bad_json", f"The body is not JSON: {error}.") from None
+
+
+def _whole_number(digits: str) -> int | float:
+    # int() refuses thousands of digits; as a float they are infinite, which the item's own check names.
+    return int(digits) if len(digits) < 20 else float(digits)
+
+
+def _checked(items: Sequence[Any], model: type[Item], suspicious: bool) -> Sent[Item]:
+    sent: Sent[Item] = Sent()
+    validate = model.__pydantic_validator__.validate_python
+    known = model.model_fields.keys()
+    for index, item in enumerate(items):
+        if not isinstance(item, dict):
+            sent.rejected.append(Rejection(index=index, field="", error="must be an object"))
+            continue
+        if suspicious:
+            try:
+                item, replaced = _cleaned_fields(item)
+            except TooDeep as error:
+                sent.rejected.append(Rejection(index=index, field="", error=str(error)))
+                continue
+            if replaced:
+                sent.replaced[len(sent.items)] = replaced
+        try:
+            sent.items.append(validate(item))
+        except ValidationError as problem:
+            sent.replaced.pop(len(sent.items), None)
+            sent.rejected.append(_rejection(index, problem))
+            continue
+        sent.indices.append(index)
+        if not item.keys() <= known:
+            sent.unknown_fields.update(key[:ID_CHARS_MAX] for key in item.keys() - known)
+        for name, inner in _NESTED:
+            value = item.get(name)
+            if value and isinstance(value, dict) and name in known and not value.keys() <= inner:
+                sent.unknown_fields.update(f"{name}.{key[:ID_CHARS_MAX]}" for key in value.keys() - inner)
+    return sent
+
+
+_NESTED = tuple(
+    (name, model.model_fields.keys())
+    for name, model in (("prompt", Prompt), ("usage", Usage), ("error", Failure))
+)
+
+
+def _cleaned_fields(item: dict[Any, Any]) -> tuple[dict[str, Any], frozenset[str]]:
+    clean: dict[str, Any] = {}
+    replaced = set()
+    for key, value in item.items():
+        name = cleaned(str(key))[0]
+        clean[name], changed = cleaned(value, depth=1)
+        if changed:
+            replaced.add(name)
+    return clean, frozenset(replaced)
+
+
+def _rejection(index: int, problem: ValidationError) -> Rejection:
+    first = problem.errors(include_url=False, include_context=True)[0]
+    where = [str(part) for part in first["loc"]]
+    words = _WORDS.get(first["type"])
+    if where and where[0] in ("input", "output"):
+        where, error = where[:1], "must be a text or a list of messages, each an object"
+    elif where and where[0] == "context" and first["type"] != "too_long":
+        where, error = where[:1], "must be a text or a list of texts"
+    elif words is not None:
+        error = words(first.get("ctx", {}))
+    else:
+        error = first["msg"].removeprefix("Value error, ").removeprefix("Input ").replace("should", "must", 1)
+    return Rejection(index=index, field=".".join(where)[:NAME_CHARS_MAX], error=error)
+
+
+_WORDS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "missing": lambda _: "is missing",
+    "model_type": lambda _: "must be an object",
+    "dict_type": lambda _: "must be an object",
+    "list_type": lambda _: "must be a list",
+    "string_type": lambda _: "must be a string",
+    "string_too_long": lambda ctx: f"has more than {ctx['max_length']} characters; shorten it",
+    "string_too_short": lambda _: "is empty; leave it out where there is none",
+    "too_long": lambda ctx: f"has more than {ctx['max_length']} entries; send fewer",
+    "finite_number": lambda _: "must be a finite number; leave it out where it is unknown",
+    "datetime_from_date_parsing": lambda _: "is no time; send ISO 8601 such as 2026-11-22T08:15:00Z",
+    "datetime_parsing": lambda _: "is no time; send ISO 8601 such as 2026-11-22T08:15:00Z",
+    "datetime_type": lambda _: "is no time; send ISO 8601 such as 2026-11-22T08:15:00Z",
+}
