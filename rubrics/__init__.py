@@ -3,3 +3,21 @@
 Imported by critic, dashboards and api; imports none of them, nor ingest.
 Data comes from files under version control and a call's fields, and goes out as text for a critic.
 """
+
+from rubrics.calls import AppliesTo, CallView
+from rubrics.errors import BadRubric, Problem, RubricError
+from rubrics.fences import new_fence
+from rubrics.loading import Rubric, load_rubric, load_rubrics, read_folder
+
+__all__ = [
+    "AppliesTo",
+    "BadRubric",
+    "CallView",
+    "Problem",
+    "Rubric",
+    "RubricError",
+    "load_rubric",
+    "load_rubrics",
+    "new_fence",
+    "read_folder",
+]

@@ -1,0 +1,58 @@
+"""A rubric's version: the id git gives its bytes, computed here, so that `git show ID` prints the rubric.
+
+Flow: a file's bytes -> `blob_id`; a folder -> `blobs_at_head` -> whether each version was committed.
+"""
+
+import hashlib
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+GIT_TIMEOUT_S = 2.0
+
+
+def blob_id(data: bytes) -> str:
+    """Return what `git hash-object` prints for these bytes: SHA-1 over "blob <length>\\0" and the bytes."""
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+
+
+def blobs_at_head(folder: Path) -> Mapping[str, str] | None:
+    """Return the blob id of each file that lies directly in `folder` at git's HEAD, by file name.
+
+    None where git cannot say: no git, no repository, a folder that the repository ignores, one that hashes
+    with SHA-256 (its ids are not ours), or no answer within two seconds. An empty repository gives {}.
+    Never raises.
+    """
+    listed = _git(folder, "ls-tree", "-z", "HEAD")
+    if listed is None:
+        # Not a repository, or one without a commit: only the second knows where its top is.
+        return {} if _git(folder, "rev-parse", "--show-toplevel") else None
+    blobs = {}
+    for entry in listed.split("\0"):
+        about, _tab, name = entry.partition("\t")
+        if len(fields := about.split()) == 3 and fields[1] == "blob":
+            blobs[name] = fields[2]
+    if any(len(blob) != 40 for blob in blobs.values()):
+        return None
+    if not blobs and _git(folder, "check-ignore", "--quiet", ".") is not None:
+        return None
+    return blobs
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """Return what git printed; None where it could not run, failed or took too long."""
+    # A hook's GIT_DIR would point git at another repository than the folder's own.
+    surroundings = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments],
+            env={**surroundings, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=GIT_TIMEOUT_S,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
+    return done.stdout.decode("utf-8", "surrogateescape")
