@@ -45,6 +45,7 @@ class Score(SQLModel, table=True):
         CheckConstraint(f"status in {STATUSES}", name="status_known"),
         Index(
             "score_waiting",
+            "critic",
             "not_before_ms",
             "seq",
             sqlite_where=text("status = 'pending'"),
@@ -85,9 +86,13 @@ class Score(SQLModel, table=True):
     output_tokens: int | None = None
     cost_usd: float | None = None
     answer_ms: float | None = None
+    #: whoever judges this row now; `finish` must show the same token
     lease_token: str | None = None
     lease_until_ms: int | None = Field(default=None, sa_type=BigInteger)
+    #: when it was first handed out; tries that do not count against the call end a day after
+    first_leased_at_ms: int | None = Field(default=None, sa_type=BigInteger)
     attempts: int = 0
+    #: not to be leased before; while leased, when the lease ends, so that the queue's index skips it
     not_before_ms: int = Field(default=0, sa_type=BigInteger)
     last_error: str | None = None
     created_at_ms: int = Field(sa_type=BigInteger)

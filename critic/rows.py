@@ -1,0 +1,88 @@
+"""What goes into the critic's queue and what comes out of it: plain data that travels through a pipe.
+
+Flow: critic.plan makes `NewScore` -> critic.queue.lease hands out `Leased` -> critic.lane answers each with a
+`Finished` or a `Retry`. Times are milliseconds since 1970 (UTC).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+CALL_FAILED = "the call failed: there is no output"
+NO_OUTPUT = "no text was sent"
+NO_INPUT = "no input text was sent"
+
+
+@dataclass(frozen=True)
+class NewScore:
+    """A score row to make: pending, or closed at once where it is known already that no answer can come."""
+
+    call_seq: int
+    rubric: str
+    rubric_blob: str
+    view_blob: str
+    critic: str
+    occasion: str = ""
+    status: str = "pending"
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Leased:
+    """One row in hand until `lease_until_ms`.
+
+    Attributes:
+        spent: its attempts are used up; finish it as failed instead of judging it.
+    """
+
+    seq: int
+    token: str
+    call_seq: int
+    rubric: str
+    rubric_blob: str
+    view_blob: str
+    critic: str
+    occasion: str
+    attempts: int
+    first_leased_at_ms: int
+    lease_until_ms: int
+    last_error: str | None
+    spent: bool
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What became of a leased row.
+
+    Attributes:
+        status: scored, ungraded, refused or failed.
+        probabilities: seven that sum to 1 where scored, else empty.
+        then: rows of the next configured critic, made in the same transaction; none where this one scored.
+    """
+
+    seq: int
+    token: str
+    status: str
+    reason: str | None = None
+    probabilities: tuple[float, ...] = ()
+    score: float | None = None
+    confidence: float | None = None
+    draws: int | None = None
+    why: Mapping[str, Any] | None = None
+    model_reported: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost_usd: float | None = None
+    answer_ms: float | None = None
+    then: tuple[NewScore, ...] = ()
+
+
+@dataclass(frozen=True)
+class Retry:
+    """A leased row to hand back. `counts` says whether the try counts against the call."""
+
+    seq: int
+    token: str
+    not_before_ms: int
+    error: str | None
+    counts: bool
