@@ -5,7 +5,7 @@ Times are milliseconds since 1970 (UTC). A week is ISO, written "2026-W47", cut 
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, Index
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Index, text
 from sqlmodel import Field, SQLModel
 
 from ingest.tables import Seq
@@ -18,6 +18,13 @@ class Experience(SQLModel, table=True):
     __table_args__ = (
         CheckConstraint("p_bad between 0 and 1", name="p_bad_is_a_probability"),
         Index("experience_worst", "project_id", "week", "p_bad"),
+        Index(
+            "experience_no_p95",
+            "project_id",
+            "week",
+            sqlite_where=text("latency_p95_ms is null"),
+            postgresql_where=text("latency_p95_ms is null"),
+        ),
     )
 
     call_seq: int = Field(primary_key=True, sa_type=Seq)
@@ -76,8 +83,22 @@ class WeekCase(SQLModel, table=True):
     nominated_at_ms: int = Field(sa_type=BigInteger)
 
 
+class WeekChanges(SQLModel, table=True):
+    """What changed in a week against the one before, as `outliers.changes.Change` rows."""
+
+    __tablename__ = "week_changes"
+
+    project_id: int = Field(primary_key=True)
+    week: str = Field(primary_key=True)
+    changes: list[dict[str, Any]] = Field(sa_type=JSON)
+
+
 class Progress(SQLModel, table=True):
-    """How far the outlier module has read (`calls`, `signals`, `scores`, `guard`) and when it last ran."""
+    """How far the outlier module has read (`calls`, `signals`, `scores`, `guard`) and when it `ran_at_ms`.
+
+    A name "week/<project>/<week>" says that calls of that week were ranked anew at that instant, and its
+    findings are still those of before.
+    """
 
     __tablename__ = "outlier_progress"
 

@@ -1,0 +1,110 @@
+"""Conditions on a call's fields: what they are called, how a person reads them, how they are kept.
+
+Flow: outliers.candidates makes them -> outliers.findings tests them -> kept as JSON -> pages show `words`.
+A condition is on one field known before the answer, so that it can be looked for again once the fix is out.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+#: Fields that a condition compares by equality; "" stands for not given.
+NAMED_FIELDS = (
+    "prompt_version",
+    "prompt",
+    "model",
+    "provider",
+    "environment",
+    "release",
+    "input_language",
+    "tool",
+    "tag",
+)
+#: Fields that a condition compares with a number: tokens, characters, days since the user's first call, and
+#: how many calls of the same user (or session) came before in the week.
+NUMBER_FIELDS = (
+    "input_tokens",
+    "input_chars",
+    "context_chars",
+    "user_age_days",
+    "calls_before",
+)
+#: Fields that say what failed; they name a cohort and never are its condition.
+FAILURE_FIELDS = ("guard_kind", "error_type", "finish_reason", "outcome")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One test of one field.
+
+    Attributes:
+        field: of `NAMED_FIELDS` or `NUMBER_FIELDS`, or "started_at".
+        op: "=", ">", "<" or "within".
+        value: a name; a number in the field's unit; for "within" two instants [since_ms, until_ms).
+        key: the tag's name where the field is "tag".
+    """
+
+    field: str
+    op: str
+    value: str | float | tuple[int, int]
+    key: str = ""
+
+    def words(self, zone: ZoneInfo) -> str:
+        """Return the condition as a person reads it: "input_tokens > 9,800"."""
+        if isinstance(self.value, tuple):
+            return f"a start on {_span(self.value, zone)}"
+        if self.field == "tag":
+            return f"tag {self.key} = {self.value or 'none'}"
+        if isinstance(self.value, str):
+            return f"{self.field.replace('_', ' ')} = {self.value or 'none'}"
+        return f"{self.field} {self.op} {number(self.value)}"
+
+    def where(self, zone: ZoneInfo) -> str:
+        """Return the condition as a sentence ends with it: "for prompt faq@v7", "where input_tokens > 9"."""
+        if isinstance(self.value, tuple):
+            return f"on {_span(self.value, zone)}"
+        if self.field in ("prompt", "prompt_version"):
+            return f"for prompt {self.value or 'none'}"
+        if self.field == "user_age_days" and self.op == "<":
+            days = number(float(str(self.value)))
+            return f"for users on their first {'day' if days == '1' else f'{days} days'}"
+        if self.field == "calls_before" and self.op == "<":
+            first = number(float(str(self.value)))
+            return f"for a user's first {'call' if first == '1' else f'{first} calls'}"
+        if self.field in ("model", "provider", "release"):
+            return f"for {self.field} {self.value or 'none'}"
+        if self.field == "environment":
+            return f"in environment {self.value or 'none'}"
+        if self.field == "tool":
+            return f"with tool {self.value}"
+        return f"where {self.words(zone)}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return {"field", "op", "value"} and, for a tag, "key"."""
+        value = list(self.value) if isinstance(self.value, tuple) else self.value
+        kept: dict[str, Any] = {"field": self.field, "op": self.op, "value": value}
+        return kept | {"key": self.key} if self.key else kept
+
+    @staticmethod
+    def from_json(kept: dict[str, Any]) -> "Condition":
+        """Return the condition that `as_json` kept."""
+        value = kept["value"]
+        if isinstance(value, list):
+            value = (int(value[0]), int(value[1]))
+        return Condition(kept["field"], kept["op"], value, kept.get("key", ""))
+
+
+def number(value: float) -> str:
+    """Return a number as a person writes it: 9800 -> "9,800", 0.5 -> "0.5"."""
+    return f"{value:,.0f}" if value == int(value) else f"{value:,.4g}"
+
+
+def moment(ms: int, zone: ZoneInfo) -> str:
+    """Return an instant within a week: "Tue 14:00"."""
+    return datetime.fromtimestamp(ms / 1000, zone).strftime("%a %H:%M")
+
+
+def _span(value: tuple[int, int], zone: ZoneInfo) -> str:
+    since, until = (moment(ms, zone) for ms in value)
+    return f"{since} to {until[4:] if until[:3] == since[:3] else until}"

@@ -1,0 +1,322 @@
+"""Tail latency: how slow the slow end is, by any field latencies are counted by, and which calls are in it.
+
+Flow: `latency_count` rows (ingest.latency) -> `tails` -> the latency page; calls -> `slowest` -> its links.
+Latencies are milliseconds; n counts calls that arrived, weight the calls they stand for (1 / sample_rate).
+
+A failed call counts as slower than any, so a provider that errs does not look fast; `answered_p99` stands
+beside it. An aborted call says only that its answer would have taken longer: it is censored at its time
+(Kaplan and Meier 1958). Counts are by the hour: a window is widened to whole hours (UTC).
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, and_, func, select
+
+from ingest.latency import value_ms
+from ingest.tables import Call, LatencyCount, Slice, columns
+from outliers.errors import UnknownGrouping
+from outliers.intervals import calls_needed, order_statistic_ranks
+
+#: The quantiles that pages show.
+QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.999)
+MEASURES = ("total", "first_token", "per_output_token")
+#: Fields of a slice; "none" is all calls together. A prompt version is shown as "faq@v7".
+GROUPINGS = ("none", "provider", "model", "prompt", "prompt_version", "environment", "release")
+
+HOUR_MS = 3_600_000
+
+_call, _slice, _count = columns(Call), columns(Slice), columns(LatencyCount)
+
+
+@dataclass(frozen=True)
+class Quantile:
+    """One quantile of one group, shown only where a two-sided 95 % interval exists.
+
+    Attributes:
+        q: 0.99 for p99.
+        n: calls it is computed from.
+        needs_n: the fewest calls for which an interval exists (p99: 368).
+        status: "known"; "too_few" (n < needs_n: list the slowest calls instead); "beyond" (so many calls
+            failed or were aborted that no answered latency reaches this quantile).
+        value_ms: the quantile, within 1.1 %; None unless known.
+        low_ms: lower end of the interval; None unless known.
+        high_ms: upper end; None unless known, and where it reaches into failed or aborted calls.
+    """
+
+    q: float
+    n: int
+    needs_n: int
+    status: str
+    value_ms: float | None = None
+    low_ms: float | None = None
+    high_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class Tail:
+    """The latencies of one group.
+
+    Attributes:
+        group: the field's value; "" where calls did not give it, "all" without grouping.
+        n: calls, of which n_answered, n_failed and n_aborted.
+        weight: calls these stand for, by their sample rate.
+        quantiles: one for each of `QUANTILES`; failed calls count as slower than any.
+        answered_p99: the p99 of answered calls alone.
+    """
+
+    group: str
+    n: int
+    n_answered: int
+    n_failed: int
+    n_aborted: int
+    weight: float
+    quantiles: tuple[Quantile, ...]
+    answered_p99: Quantile
+
+
+@dataclass(frozen=True)
+class SlowCall:
+    """One of the slowest calls; `value_ms` is the measure it was ranked by (milliseconds)."""
+
+    id: str
+    seq: int
+    started_at_ms: int
+    value_ms: float
+    outcome: str
+    provider: str
+    model: str
+    prompt: str
+    prompt_version: str
+    user_id: str | None
+    input_tokens: int | None
+    output_tokens: int | None
+
+
+def tails(
+    connection: Connection,
+    project_id: int,
+    since_ms: int,
+    until_ms: int,
+    *,
+    group_by: str = "none",
+    measure: str = "total",
+    only: Mapping[str, str] | None = None,
+) -> list[Tail]:
+    """Return each group's quantiles with n and interval, the group with most calls first.
+
+    Args:
+        group_by: one of `GROUPINGS`.
+        measure: one of `MEASURES`.
+        only: keep calls with these values of slice fields ({"environment": "production"}).
+
+    Raises:
+        UnknownGrouping: no such field or measure.
+    """
+    _check(group_by, measure, only)
+    slices = slices_of(connection, project_id, only)
+    counts: dict[str, dict[tuple[str, int], list[float]]] = defaultdict(lambda: defaultdict(lambda: [0, 0.0]))
+    rows = connection.execute(
+        select(
+            _count.c.slice_id,
+            _count.c.outcome,
+            _count.c.bucket,
+            func.sum(_count.c.n),
+            func.sum(_count.c.weight),
+        )
+        .where(
+            _count.c.slice_id.in_(select(_slice.c.id).where(_slice.c.project_id == project_id)),
+            _count.c.hour >= since_ms // HOUR_MS,
+            _count.c.hour < -(-until_ms // HOUR_MS),
+            _count.c.measure == measure,
+        )
+        .group_by(_count.c.slice_id, _count.c.outcome, _count.c.bucket)
+    )
+    for slice_id, outcome, bucket, n, weight in rows:
+        fields = slices.get(slice_id)
+        if fields is not None:
+            cell = counts[group_name(fields, group_by)][outcome, bucket]
+            cell[0] += n
+            cell[1] += weight
+    found = [_tail(group, cells) for group, cells in counts.items()]
+    return sorted(found, key=lambda tail: (-tail.weight, tail.group))
+
+
+def slowest(
+    connection: Connection,
+    project_id: int,
+    since_ms: int,
+    until_ms: int,
+    *,
+    group_by: str = "none",
+    group: str = "all",
+    measure: str = "total",
+    only: Mapping[str, str] | None = None,
+    limit: int = 10,
+) -> list[SlowCall]:
+    """Return the slowest calls of a window and group that have this latency, slowest first.
+
+    Args:
+        group: the group's name as `tails` gives it.
+        limit: at most 1,000.
+
+    Raises:
+        UnknownGrouping: no such field or measure.
+    """
+    _check(group_by, measure, only)
+    value = _measured(measure)
+    wanted = and_(*(_slice.c[name] == kept for name, kept in _fields_of(group_by, group, only).items()))
+    rows = connection.execute(
+        select(
+            _call.c.id,
+            _call.c.seq,
+            _call.c.started_at_ms,
+            value,
+            _call.c.outcome,
+            _slice.c.provider,
+            _slice.c.model,
+            _slice.c.prompt,
+            _slice.c.prompt_version,
+            _call.c.user_id,
+            _call.c.input_tokens,
+            _call.c.output_tokens,
+        )
+        .join(_slice, _slice.c.id == _call.c.slice_id)
+        .where(
+            _call.c.project_id == project_id,
+            _call.c.started_at_ms >= since_ms,
+            _call.c.started_at_ms < until_ms,
+            value.is_not(None),
+            wanted,
+        )
+        .order_by(value.desc(), _call.c.seq.desc())
+        .limit(min(limit, 1000))
+    )
+    return [SlowCall(*tuple(row)) for row in rows]
+
+
+def slices_of(
+    connection: Connection, project_id: int, only: Mapping[str, str] | None = None
+) -> dict[int, dict[str, str]]:
+    """Return a project's slices, id -> its fields; with `only`, those that have these values."""
+    kept = and_(_slice.c.project_id == project_id, *(_slice.c[f] == v for f, v in (only or {}).items()))
+    return {row["id"]: dict(row) for row in connection.execute(select(_slice).where(kept)).mappings()}
+
+
+def group_name(fields: Mapping[str, Any], group_by: str) -> str:
+    """Return the name of the group that a slice belongs to."""
+    if group_by == "none":
+        return "all"
+    if group_by == "prompt_version":
+        return versioned(fields["prompt"], fields["prompt_version"])
+    return str(fields[group_by])
+
+
+def versioned(prompt: str, version: str) -> str:
+    """Return a prompt with its version as people write it: "faq@v7"; "faq" where no version is given."""
+    return f"{prompt}@{version}" if version else prompt
+
+
+def _fields_of(group_by: str, group: str, only: Mapping[str, str] | None) -> dict[str, str]:
+    fields = dict(only or {})
+    if group_by == "prompt_version":
+        fields["prompt"], _at, fields["prompt_version"] = (
+            group.rpartition("@") if "@" in group else (group, "", "")
+        )
+    elif group_by != "none":
+        fields[group_by] = group
+    return fields
+
+
+def _check(group_by: str, measure: str, only: Mapping[str, str] | None) -> None:
+    if measure not in MEASURES:
+        raise UnknownGrouping(f"No measure {measure!r}; take one of {', '.join(MEASURES)}.")
+    for field in (group_by, *(only or {})):
+        if field not in GROUPINGS:
+            raise UnknownGrouping(
+                f"Latencies are not counted by {field!r}; take one of {', '.join(GROUPINGS)}."
+            )
+
+
+def _measured(measure: str) -> Any:
+    if measure == "total":
+        return _call.c.latency_ms
+    if measure == "first_token":
+        return _call.c.first_token_ms
+    # as ingest.latency.per_output_token_ms, which counts the buckets
+    return (_call.c.latency_ms - _call.c.first_token_ms) / func.nullif(
+        # one token has no time between two; 0 would divide
+        func.coalesce(_call.c.output_tokens, 1) - 1,
+        0,
+    )
+
+
+def _tail(group: str, cells: Mapping[tuple[str, int], list[float]]) -> Tail:
+    n = dict.fromkeys(("answered", "failed", "aborted"), 0)
+    for (outcome, _bucket), (count, _weight) in cells.items():
+        n[outcome] += int(count)
+    answered = {key: cell for key, cell in cells.items() if key[0] == "answered"}
+    return Tail(
+        group=group,
+        n=sum(n.values()),
+        n_answered=n["answered"],
+        n_failed=n["failed"],
+        n_aborted=n["aborted"],
+        weight=sum(weight for _count, weight in cells.values()),
+        quantiles=tuple(quantile_of(cells, q) for q in QUANTILES),
+        answered_p99=quantile_of(answered, 0.99),
+    )
+
+
+def quantile_of(cells: Mapping[tuple[str, int], list[float]], q: float) -> Quantile:
+    """Return one quantile of counted latencies.
+
+    The weighted distribution is read at q and, for the interval, at the two ranks of the binomial order
+    statistics divided by n, the effective number of calls: (sum of weights)^2 / sum of squared weights.
+
+    Args:
+        cells: (outcome, bucket) -> [n, weight], as `latency_count` has them.
+    """
+    n = int(sum(count for count, _weight in cells.values()))
+    needs = calls_needed(q)
+    weight = sum(cell[1] for cell in cells.values())
+    squares = sum(w * w / count for count, w in cells.values() if count)
+    n_effective = min(n, int(weight * weight / squares + 1e-6)) if squares else 0
+    ranks = order_statistic_ranks(n_effective, q)
+    if ranks is None:
+        return Quantile(q, n, needs, "too_few")
+    curve = _distribution(cells, weight)
+    value = _read(curve, q)
+    if value is None:
+        return Quantile(q, n, needs, "beyond")
+    # (rank - 1/2) / n lies inside the rank's own step, whichever way the sum of weights was rounded.
+    low, high = (_read(curve, (rank - 0.5) / n_effective) for rank in ranks)
+    return Quantile(q, n, needs, "known", value, low, high)
+
+
+def _distribution(cells: Mapping[tuple[str, int], list[float]], weight: float) -> list[tuple[float, float]]:
+    """Return (share of calls at most this slow, latency) at each bucket with answers: Kaplan-Meier's product.
+
+    A failed call stays at risk to the end; at a tie the answered come before the aborted.
+    """
+    by_bucket: dict[int, list[float]] = defaultdict(lambda: [0.0, 0.0])
+    for (outcome, bucket), (_count, w) in cells.items():
+        if outcome != "failed":
+            by_bucket[bucket][outcome == "aborted"] += w
+    at_risk, slower, curve = weight, 1.0, []
+    for bucket in sorted(by_bucket):
+        answered, aborted = by_bucket[bucket]
+        latency = value_ms(bucket)
+        if answered and at_risk > 0 and math.isfinite(latency):
+            slower *= max(0.0, 1 - answered / at_risk)
+            curve.append((1 - slower, latency))
+        at_risk -= answered + aborted
+    return curve
+
+
+def _read(curve: list[tuple[float, float]], q: float) -> float | None:
+    """Return the first latency that at least a share q of the calls does not exceed; None past the last."""
+    return next((latency for share, latency in curve if share >= q - 1e-9), None)

@@ -1,0 +1,328 @@
+"""Who had it worst: calls, users and sessions of a window, ranked by P(bad).
+
+Flow: `experience` rows (outliers.refresh) -> `worst_calls`, `worst_users`, `worst_sessions` -> the Worst page
+and GET /v1/worst. A user or session is ranked by the worst that happened to it, never by an average.
+
+The index (project, week, p_bad) is walked from its top, a week at a time, so a page reads little more than
+it shows. A person's other calls are then counted through the index on users.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from heapq import merge
+from typing import Any, Generic, TypeVar
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection, Row, Select, and_, or_, select
+
+from ingest.tables import Call, EndUser, Slice, columns
+from outliers.errors import BadCursor
+from outliers.experience import BAD_FROM, Part, parts_from_json
+from outliers.tables import Experience
+from outliers.weeks import weeks_between
+
+_call, _slice, _experience, _user = columns(Call), columns(Slice), columns(Experience), columns(EndUser)
+
+#: Most rows of one page.
+LIMIT_MAX = 1000
+#: Calls read at once while looking for the next persons.
+_STRIDE = 500
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Page(Generic[T]):
+    """Rows, worst first; `cursor` asks for the next page, None after the last."""
+
+    rows: tuple[T, ...]
+    cursor: str | None
+
+
+@dataclass(frozen=True)
+class WorstCall:
+    """One call and why it was bad.
+
+    Attributes:
+        p_bad: P(this was a bad experience), 0..1.
+        parts: the four parts, the largest share first.
+        latency_ms: None where unknown.
+    """
+
+    id: str
+    seq: int
+    started_at_ms: int
+    p_bad: float
+    parts: tuple[Part, ...]
+    outcome: str
+    latency_ms: float | None
+    provider: str
+    model: str
+    prompt: str
+    prompt_version: str
+    user_id: str | None
+    session_id: str | None
+
+
+@dataclass(frozen=True)
+class WorstUser:
+    """One person (the application's own id) and the worst that happened to them in the window.
+
+    Attributes:
+        p_bad: of the worst call.
+        n: the person's calls in the window, of which `n_bad` with P(bad) >= .5.
+        first_seen_at_ms: when they first used the application; None where unknown.
+    """
+
+    user_id: str
+    p_bad: float
+    n: int
+    n_bad: int
+    worst: WorstCall
+    first_seen_at_ms: int | None
+
+
+@dataclass(frozen=True)
+class WorstSession:
+    """One session and the worst call in it; fields as in `WorstUser`."""
+
+    session_id: str
+    p_bad: float
+    n: int
+    n_bad: int
+    worst: WorstCall
+    user_id: str | None
+
+
+@dataclass(frozen=True)
+class _Window:
+    project_id: int
+    since_ms: int
+    until_ms: int
+    weeks: tuple[str, ...]
+
+
+def worst_calls(
+    connection: Connection,
+    project_id: int,
+    since_ms: int,
+    until_ms: int,
+    *,
+    zone: ZoneInfo,
+    limit: int = 50,
+    cursor: str | None = None,
+) -> Page[WorstCall]:
+    """Return the calls of a window [since, until) by P(bad), worst first.
+
+    Raises:
+        BadCursor: not one of ours.
+    """
+    limit = max(1, min(limit, LIMIT_MAX))
+    window = _window(project_id, since_ms, until_ms, zone)
+    rows = _top(connection, window, _read_cursor(cursor), limit + 1)
+    shown = rows[:limit]
+    more = _cursor_at(shown[-1].p_bad, shown[-1].seq) if len(rows) > limit else None
+    return Page(tuple(shown), more)
+
+
+def worst_users(
+    connection: Connection,
+    project_id: int,
+    since_ms: int,
+    until_ms: int,
+    *,
+    zone: ZoneInfo,
+    limit: int = 50,
+    cursor: str | None = None,
+) -> Page[WorstUser]:
+    """Return the users of a window by their worst call, worst first.
+
+    Raises:
+        BadCursor: not one of ours.
+    """
+    window = _window(project_id, since_ms, until_ms, zone)
+    found, more = _worst_of(connection, window, "user_id", limit, cursor)
+    names = [worst.user_id for worst, _n, _n_bad in found]
+    first_seen: dict[str | None, int] = dict(
+        connection.execute(
+            select(_user.c.user_id, _user.c.first_seen_at_ms).where(
+                _user.c.project_id == project_id, _user.c.user_id.in_(names)
+            )
+        )
+        .tuples()
+        .all()
+    )
+    rows = (
+        WorstUser(worst.user_id or "", worst.p_bad, n, n_bad, worst, first_seen.get(worst.user_id))
+        for worst, n, n_bad in found
+    )
+    return Page(tuple(rows), more)
+
+
+def worst_sessions(
+    connection: Connection,
+    project_id: int,
+    since_ms: int,
+    until_ms: int,
+    *,
+    zone: ZoneInfo,
+    limit: int = 50,
+    cursor: str | None = None,
+) -> Page[WorstSession]:
+    """Return the sessions of a window by their worst call, worst first.
+
+    Raises:
+        BadCursor: not one of ours.
+    """
+    window = _window(project_id, since_ms, until_ms, zone)
+    found, more = _worst_of(connection, window, "session_id", limit, cursor)
+    rows = (
+        WorstSession(worst.session_id or "", worst.p_bad, n, n_bad, worst, worst.user_id)
+        for worst, n, n_bad in found
+    )
+    return Page(tuple(rows), more)
+
+
+def experience_of(connection: Connection, project_id: int, call_id: str) -> WorstCall | None:
+    """Return one call's experience; None where it is not ranked yet, or no such call is kept."""
+    row = connection.execute(
+        _with_experience().where(_call.c.project_id == project_id, _call.c.id == call_id)
+    ).one_or_none()
+    return _as_call(row) if row else None
+
+
+def calls_by_seq(connection: Connection, seqs: Sequence[int]) -> list[WorstCall]:
+    """Return these calls (keys inside the store) with their experience, worst first; at most 1,000."""
+    rows = connection.execute(_with_experience().where(_call.c.seq.in_(seqs[:LIMIT_MAX]))).all()
+    return sorted((_as_call(row) for row in rows), key=lambda call: (-call.p_bad, -call.seq))
+
+
+def _worst_of(
+    connection: Connection, window: _Window, key: str, limit: int, cursor: str | None
+) -> tuple[list[tuple[WorstCall, int, int]], str | None]:
+    """Walk down the calls until `limit` persons or sessions are found: (worst call, n, n bad) each.
+
+    One whose worst call stands above the cursor was on an earlier page and is passed over.
+    """
+    limit = max(1, min(limit, LIMIT_MAX))
+    found: list[tuple[WorstCall, int, int]] = []
+    met: set[str] = set()
+    at = _read_cursor(cursor)
+    while True:
+        calls = _top(connection, window, at, _STRIDE, key)
+        fresh = {getattr(call, key) for call in calls} - met
+        met |= fresh
+        counted = _counts(connection, window, key, fresh)
+        for call in calls:
+            name = getattr(call, key)
+            if name in fresh and counted[name][0] == (call.p_bad, call.seq):
+                if len(found) == limit:
+                    last = found[-1][0]
+                    return found, _cursor_at(last.p_bad, last.seq)
+                found.append((call, *counted[name][1:]))
+        if len(calls) < _STRIDE:
+            return found, None
+        at = (calls[-1].p_bad, calls[-1].seq)
+
+
+def _counts(
+    connection: Connection, window: _Window, key: str, names: Iterable[str]
+) -> dict[str, tuple[tuple[float, int], int, int]]:
+    """Return for each person or session its worst (p_bad, seq) in the window, its calls, the bad ones."""
+    column = _call.c[key]
+    rows = connection.execute(
+        select(column, _experience.c.p_bad, _call.c.seq)
+        .join(_experience, _experience.c.call_seq == _call.c.seq)
+        .where(
+            _call.c.project_id == window.project_id,
+            column.in_(list(names)),
+            _call.c.started_at_ms >= window.since_ms,
+            _call.c.started_at_ms < window.until_ms,
+        )
+    )
+    counted: dict[str, tuple[tuple[float, int], int, int]] = {}
+    for name, p_bad, seq in rows:
+        worst, n, n_bad = counted.get(name, ((-1.0, -1), 0, 0))
+        counted[name] = (max(worst, (p_bad, seq)), n + 1, n_bad + (p_bad >= BAD_FROM))
+    return counted
+
+
+def _top(
+    connection: Connection,
+    window: _Window,
+    below: tuple[float, int] | None,
+    limit: int,
+    key: str | None = None,
+) -> list[WorstCall]:
+    """Return the worst calls strictly below a (p_bad, seq); with `key`, those that have it."""
+    by_week = []
+    for week in window.weeks:
+        wanted = (
+            _with_experience()
+            .where(
+                _experience.c.project_id == window.project_id,
+                _experience.c.week == week,
+                _call.c.started_at_ms >= window.since_ms,
+                _call.c.started_at_ms < window.until_ms,
+            )
+            .order_by(_experience.c.p_bad.desc(), _experience.c.call_seq.desc())
+            .limit(limit)
+        )
+        if key is not None:
+            wanted = wanted.where(_call.c[key].is_not(None))
+        if below is not None:
+            p_bad, seq = below
+            wanted = wanted.where(
+                _experience.c.p_bad <= p_bad,
+                or_(_experience.c.p_bad < p_bad, and_(_experience.c.call_seq < seq)),
+            )
+        by_week.append([_as_call(row) for row in connection.execute(wanted)])
+    return list(merge(*by_week, key=lambda call: (-call.p_bad, -call.seq)))[:limit]
+
+
+def _with_experience() -> Select[Any]:
+    return (
+        select(
+            _call.c.id,
+            _call.c.seq,
+            _call.c.started_at_ms,
+            _experience.c.p_bad,
+            _experience.c.parts,
+            _call.c.outcome,
+            _call.c.latency_ms,
+            _slice.c.provider,
+            _slice.c.model,
+            _slice.c.prompt,
+            _slice.c.prompt_version,
+            _call.c.user_id,
+            _call.c.session_id,
+        )
+        .select_from(_experience)
+        .join(_call, _call.c.seq == _experience.c.call_seq)
+        .join(_slice, _slice.c.id == _call.c.slice_id)
+    )
+
+
+def _as_call(row: Row[Any]) -> WorstCall:
+    fields = dict(row._mapping)
+    fields["parts"] = parts_from_json(fields["parts"])
+    return WorstCall(**fields)
+
+
+def _window(project_id: int, since_ms: int, until_ms: int, zone: ZoneInfo) -> _Window:
+    weeks = tuple(week.id for week in weeks_between(since_ms, until_ms, zone))
+    return _Window(project_id, since_ms, until_ms, weeks)
+
+
+def _cursor_at(p_bad: float, seq: int) -> str:
+    return f"{p_bad!r}_{seq}"
+
+
+def _read_cursor(cursor: str | None) -> tuple[float, int] | None:
+    if cursor is None:
+        return None
+    p_bad, _, seq = cursor.partition("_")
+    try:
+        return float(p_bad), int(seq)
+    except ValueError:
+        raise BadCursor(f"{cursor!r} is no cursor of this list; start again without one.") from None
