@@ -3,7 +3,8 @@
 from alembic import context
 from sqlmodel import SQLModel
 
-import outliers.tables  # noqa: F401  (importing registers the tables)
+# Importing a package's tables registers them; each is named, whatever the others happen to import.
+import outliers.tables  # noqa: F401
 
 context.configure(
     connection=context.config.attributes["connection"],

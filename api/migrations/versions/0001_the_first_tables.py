@@ -94,6 +94,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("call_seq"),
     )
     op.create_table(
+        "critic_state",
+        sa.Column("critic", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("paused_until_ms", sa.BigInteger(), nullable=True),
+        sa.Column("reason", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
+        sa.Column("seen_at_ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("critic"),
+    )
+    op.create_table(
         "end_user",
         sa.Column("project_id", sa.Integer(), nullable=False),
         sa.Column("user_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
@@ -139,6 +147,31 @@ def upgrade() -> None:
         batch_op.create_index("finding_week", ["project_id", "week", "about", "rank"], unique=False)
 
     op.create_table(
+        "guard_fit",
+        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("project_id", sa.Integer(), nullable=False),
+        sa.Column("fitted_at_ms", sa.BigInteger(), nullable=False),
+        sa.Column("n", sa.Integer(), nullable=False),
+        sa.Column("model", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("seq"),
+    )
+    op.create_table(
+        "guard_reading",
+        sa.Column("call_seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("p_fail", sa.Float(), nullable=True),
+        sa.Column("kind", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
+        sa.Column("kinds", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("grounding", sa.Float(), nullable=True),
+        sa.Column("input_language", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
+        sa.Column("output_language", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
+        sa.Column("version", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("changed", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("call_seq"),
+    )
+    with op.batch_alter_table("guard_reading", schema=None) as batch_op:
+        batch_op.create_index("guard_changed", ["changed"], unique=False)
+
+    op.create_table(
         "label",
         sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("project_id", sa.Integer(), nullable=False),
@@ -181,6 +214,77 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("seq"),
         sa.UniqueConstraint("name"),
     )
+    op.create_table(
+        "rubric_version",
+        sa.Column("blob", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("name", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("view_blob", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("question", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("levels", sa.JSON(), nullable=False),
+        sa.Column("source", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("committed", sa.Boolean(), nullable=True),
+        sa.Column("first_used_at_ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("blob"),
+    )
+    with op.batch_alter_table("rubric_version", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_rubric_version_name"), ["name"], unique=False)
+
+    op.create_table(
+        "score",
+        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("call_seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("rubric", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("rubric_blob", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("view_blob", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("critic", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("occasion", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("status", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("reason", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
+        sa.Column("p1", sa.Float(), nullable=True),
+        sa.Column("p2", sa.Float(), nullable=True),
+        sa.Column("p3", sa.Float(), nullable=True),
+        sa.Column("p4", sa.Float(), nullable=True),
+        sa.Column("p5", sa.Float(), nullable=True),
+        sa.Column("p6", sa.Float(), nullable=True),
+        sa.Column("p7", sa.Float(), nullable=True),
+        sa.Column("score", sa.Float(), nullable=True),
+        sa.Column("confidence", sa.Float(), nullable=True),
+        sa.Column("draws", sa.Integer(), nullable=True),
+        sa.Column("why", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("model_reported", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
+        sa.Column("input_tokens", sa.Integer(), nullable=True),
+        sa.Column("output_tokens", sa.Integer(), nullable=True),
+        sa.Column("cost_usd", sa.Float(), nullable=True),
+        sa.Column("answer_ms", sa.Float(), nullable=True),
+        sa.Column("lease_token", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
+        sa.Column("lease_until_ms", sa.BigInteger(), nullable=True),
+        sa.Column("first_leased_at_ms", sa.BigInteger(), nullable=True),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("not_before_ms", sa.BigInteger(), nullable=False),
+        sa.Column("last_error", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
+        sa.Column("created_at_ms", sa.BigInteger(), nullable=False),
+        sa.Column("finished_at_ms", sa.BigInteger(), nullable=True),
+        sa.Column("changed", sa.BigInteger(), nullable=True),
+        sa.CheckConstraint("(status = 'scored') = (p7 is not null)", name="scored_has_probabilities"),
+        sa.CheckConstraint("(status = 'scored') = (score is not null)", name="scored_has_score"),
+        sa.CheckConstraint(
+            "status in ('pending', 'scored', 'ungraded', 'refused', 'failed', 'deferred', 'skipped')",
+            name="status_known",
+        ),
+        sa.CheckConstraint("score is null or score between 1 and 7", name="score_in_range"),
+        sa.PrimaryKeyConstraint("seq"),
+        sa.UniqueConstraint("call_seq", "rubric_blob", "view_blob", "critic", "occasion"),
+    )
+    with op.batch_alter_table("score", schema=None) as batch_op:
+        batch_op.create_index("score_changed", ["changed"], unique=False)
+        batch_op.create_index(
+            "score_waiting",
+            ["critic", "not_before_ms", "seq"],
+            unique=False,
+            sqlite_where=sa.text("status = 'pending'"),
+            postgresql_where=sa.text("status = 'pending'"),
+        )
+
     op.create_table(
         "signal",
         sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -314,6 +418,19 @@ def downgrade() -> None:
         batch_op.drop_index("signal_at")
 
     op.drop_table("signal")
+    with op.batch_alter_table("score", schema=None) as batch_op:
+        batch_op.drop_index(
+            "score_waiting",
+            sqlite_where=sa.text("status = 'pending'"),
+            postgresql_where=sa.text("status = 'pending'"),
+        )
+        batch_op.drop_index("score_changed")
+
+    op.drop_table("score")
+    with op.batch_alter_table("rubric_version", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_rubric_version_name"))
+
+    op.drop_table("rubric_version")
     op.drop_table("project")
     op.drop_table("outlier_progress")
     with op.batch_alter_table("latency_count", schema=None) as batch_op:
@@ -321,6 +438,11 @@ def downgrade() -> None:
 
     op.drop_table("latency_count")
     op.drop_table("label")
+    with op.batch_alter_table("guard_reading", schema=None) as batch_op:
+        batch_op.drop_index("guard_changed")
+
+    op.drop_table("guard_reading")
+    op.drop_table("guard_fit")
     with op.batch_alter_table("finding", schema=None) as batch_op:
         batch_op.drop_index("finding_week")
 
@@ -335,6 +457,7 @@ def downgrade() -> None:
 
     op.drop_table("experience")
     op.drop_table("end_user")
+    op.drop_table("critic_state")
     op.drop_table("call_text")
     with op.batch_alter_table("call", schema=None) as batch_op:
         batch_op.drop_index(
