@@ -94,6 +94,7 @@ class SlowCall:
     user_id: str | None
     input_tokens: int | None
     output_tokens: int | None
+    slice_id: int
 
 
 def tails(
@@ -183,6 +184,7 @@ def slowest(
             _call.c.user_id,
             _call.c.input_tokens,
             _call.c.output_tokens,
+            _call.c.slice_id,
         )
         .join(_slice, _slice.c.id == _call.c.slice_id)
         .where(
