@@ -8,6 +8,7 @@ from rubrics.calls import AppliesTo, CallView
 from rubrics.errors import BadRubric, Problem, RubricError
 from rubrics.fences import new_fence
 from rubrics.loading import Rubric, load_rubric, load_rubrics, read_folder
+from rubrics.messages import text_of
 
 __all__ = [
     "AppliesTo",
@@ -20,4 +21,5 @@ __all__ = [
     "load_rubrics",
     "new_fence",
     "read_folder",
+    "text_of",
 ]

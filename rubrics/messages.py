@@ -33,6 +33,11 @@ def messages_of(value: str | Sequence[Any]) -> list[Message]:
     return [_readable(item) for item in value]
 
 
+def text_of(value: str | Sequence[Any]) -> str:
+    """Return an input or output as one text: its messages' texts one below the other, without roles."""
+    return "\n".join(message.text for message in messages_of(value))
+
+
 def message_text(content: Any) -> str:
     """Return a message's content as text: a string, a part, or a list of parts, one below the other.
 
