@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Insert, bindparam, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, bindparam, func, select, update
 
 from critic.pauses import paused
 from critic.rows import NO_INPUT, NO_OUTPUT, Finished, Leased, NewScore, Retry
 from critic.tables import GuardReading, RubricVersion, Score
 from ingest.tables import Todo, columns
+from ingest.upsert import upsert
 
 SCORE = columns(Score)
 TODO = columns(Todo)
@@ -52,13 +52,6 @@ class Backlog:
     oldest_ms: int | None = None
 
 
-def insert_new(connection: Connection, table: Any) -> Insert:
-    """Return an INSERT that leaves a row alone which is there already, in the database's own words."""
-    if connection.dialect.name == "postgresql":
-        return postgresql.insert(table).on_conflict_do_nothing()
-    return sqlite.insert(table).on_conflict_do_nothing()
-
-
 def take_todo(
     connection: Connection,
     *,
@@ -79,7 +72,7 @@ def take_todo(
         versions: `RubricVersion` rows that the scores name.
     """
     if versions:
-        register = insert_new(connection, VERSION)
+        register = upsert(connection, VERSION).on_conflict_do_nothing()
         connection.execute(register, [{**version, "first_used_at_ms": now_ms} for version in versions])
     added = add_scores(connection, scores, now_ms=now_ms)
     _put_readings(connection, readings)
@@ -108,7 +101,7 @@ def add_scores(connection: Connection, scores: Sequence[NewScore], *, now_ms: in
             }
         )
     before = connection.scalar(select(func.coalesce(func.max(SCORE.c.seq), 0)))
-    connection.execute(insert_new(connection, SCORE), rows)
+    connection.execute(upsert(connection, SCORE).on_conflict_do_nothing(), rows)
     return connection.scalar(select(func.count()).select_from(SCORE).where(SCORE.c.seq > before)) or 0
 
 
@@ -166,6 +159,14 @@ _LEASED = (
     "first_leased_at_ms",
     "last_error",
 )
+
+
+def settle(
+    connection: Connection, *, finished: Sequence[Finished], retries: Sequence[Retry], now_ms: int
+) -> list[int]:
+    """Take back what a worker has done with its rows, in one transaction; return those that came too late."""
+    late = finish(connection, finished, now_ms=now_ms) if finished else []
+    return late + (retry_later(connection, retries) if retries else [])
 
 
 def finish(connection: Connection, results: Sequence[Finished], *, now_ms: int) -> list[int]:
@@ -272,23 +273,28 @@ def release_leases(connection: Connection, *, now_ms: int) -> int:
     return released.rowcount
 
 
-def give_up(connection: Connection, seqs: Sequence[int], *, reason: str, now_ms: int) -> None:
-    """Close pending rows as skipped, whoever holds them: their critic is no longer configured."""
+def hand_over(
+    connection: Connection, seqs: Sequence[int], *, reason: str, scores: Sequence[NewScore], now_ms: int
+) -> None:
+    """Close pending rows as skipped, whoever holds them, and make `scores` instead, in one transaction."""
     changed = next_changed(connection, SCORE)
-    for part in _cut(seqs):
-        close = update(SCORE).where(SCORE.c.seq == bindparam("row_seq"), SCORE.c.status == "pending")
-        connection.execute(
-            close.values(
-                status="skipped",
-                reason=reason,
-                lease_token=None,
-                lease_until_ms=None,
-                finished_at_ms=now_ms,
-                changed=bindparam("new_changed"),
-            ),
-            [{"row_seq": seq, "new_changed": changed + i} for i, seq in enumerate(part)],
+    close = (
+        update(SCORE)
+        .where(SCORE.c.seq == bindparam("row_seq"), SCORE.c.status == "pending")
+        .values(
+            status="skipped",
+            reason=reason,
+            lease_token=None,
+            lease_until_ms=None,
+            finished_at_ms=now_ms,
+            changed=bindparam("new_changed"),
         )
-        changed += len(part)
+    )
+    if seqs:
+        connection.execute(
+            close, [{"row_seq": seq, "new_changed": changed + i} for i, seq in enumerate(seqs)]
+        )
+    add_scores(connection, scores, now_ms=now_ms)
 
 
 def backlog(connection: Connection, now_ms: int | None = None) -> Backlog:

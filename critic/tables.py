@@ -119,6 +119,8 @@ class GuardReading(SQLModel, table=True):
     #: ISO 639-1, or NULL where too short to tell
     input_language: str | None = None
     output_language: str | None = None
+    #: features' shares of what spoke for `kind`: {"name": share}
+    why: dict[str, float] | None = Field(default=None, sa_type=JSON(none_as_null=True))
     version: str
     changed: int = Field(sa_type=BigInteger)
 
@@ -133,6 +135,8 @@ class GuardFit(SQLModel, table=True):
     fitted_at_ms: int = Field(sa_type=BigInteger)
     #: outputs it was fitted on
     n: int
+    #: outputs read so far when it was fitted; the next threshold beyond makes the next fit
+    seen: int
     model: dict[str, Any] = Field(sa_type=JSON)
 
 

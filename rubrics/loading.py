@@ -158,14 +158,27 @@ def read_file(file: Path, committed: Mapping[str, str] | None) -> Rubric | list[
     if "\0" in source:
         line = source.count("\n", 0, source.index("\0")) + 1
         return [Problem(shown(file), line, "holds a NUL character; remove it")]
+    blob = blob_id(data)
+    known = None if committed is None else committed.get(file.name) == blob
+    try:
+        return rubric_of(file.stem, source, committed=known)
+    except BadRubric as error:
+        return [Problem(shown(file), problem.line, problem.what) for problem in error.problems]
+
+
+def rubric_of(name: str, source: str, *, committed: bool | None = None) -> Rubric:
+    """Return the rubric whose text is `source`: a file's, or an older version's as a store kept it.
+
+    Raises:
+        BadRubric: it cannot be used; names every problem by line.
+    """
     checked = check_source(source)
     if checked.problems:
-        return [Problem(shown(file), line, what) for line, what in checked.problems]
+        raise BadRubric([Problem(f"{name}.jinja", line, what) for line, what in checked.problems])
     settings = checked.settings
-    blob = blob_id(data)
     return Rubric(
-        name=file.stem,
-        blob=blob,
+        name=name,
+        blob=blob_id(source.encode()),
         view_blob=blob_id(checked.view.encode()),
         question=settings.question,
         levels=settings.levels,
@@ -175,7 +188,7 @@ def read_file(file: Path, committed: Mapping[str, str] | None) -> Rubric | list[
         visible=settings.visible,
         source=source,
         view=checked.view,
-        committed=None if committed is None else committed.get(file.name) == blob,
+        committed=committed,
     )
 
 

@@ -4,6 +4,8 @@ from alembic import context
 from sqlmodel import SQLModel
 
 # Importing a package's tables registers them; each is named, whatever the others happen to import.
+import critic.tables  # noqa: F401
+import ingest.tables  # noqa: F401
 import outliers.tables  # noqa: F401
 
 context.configure(

@@ -152,6 +152,7 @@ def upgrade() -> None:
         sa.Column("project_id", sa.Integer(), nullable=False),
         sa.Column("fitted_at_ms", sa.BigInteger(), nullable=False),
         sa.Column("n", sa.Integer(), nullable=False),
+        sa.Column("seen", sa.Integer(), nullable=False),
         sa.Column("model", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("seq"),
     )
@@ -164,6 +165,7 @@ def upgrade() -> None:
         sa.Column("grounding", sa.Float(), nullable=True),
         sa.Column("input_language", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
         sa.Column("output_language", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
+        sa.Column("why", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("version", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column("changed", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("call_seq"),

@@ -1,0 +1,204 @@
+"""The calls that the critic takes and judges, with their texts: named reads, each short.
+
+Flow: `waiting_todo` -> seqs -> `calls_by_seq` -> critic.taking (guard) and critic.lane (views for a driver).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from critic.local import Reading, Texts, input_text
+from critic.rows import CALL_FAILED, NO_INPUT, NO_OUTPUT
+from critic.tables import GuardReading, RubricVersion, Score
+from ingest.tables import Call, CallText, Slice, Todo, columns
+from rubrics import CallView
+from rubrics.messages import messages_of
+
+CALL, TEXT, SLICE = columns(Call), columns(CallText), columns(Slice)
+TODO, SCORE = columns(Todo), columns(Score)
+READING, VERSION = columns(GuardReading), columns(RubricVersion)
+
+_READING = ("p_fail", "kind", "kinds", "grounding", "input_language", "output_language", "why")
+
+
+@dataclass(frozen=True)
+class WaitingTodo:
+    """One todo row; `reason` is 'new', 'signal' or 'text'."""
+
+    seq: int
+    call_seq: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class WaitingRow:
+    """A pending score row with what decides who may judge its call."""
+
+    seq: int
+    call_seq: int
+    rubric: str
+    rubric_blob: str
+    view_blob: str
+    occasion: str
+    prompt: str
+
+
+@dataclass(frozen=True)
+class TakenCall:
+    """A call as the critic needs it. Texts are None where they were not sent."""
+
+    call_seq: int
+    outcome: str
+    prompt: str
+    prompt_version: str
+    model: str
+    tags: Mapping[str, str]
+    finish_reason: str | None
+    input: str | None
+    input_json: bool
+    output: str | None
+    output_json: bool
+    context: tuple[str, ...]
+
+    @property
+    def not_judged_because(self) -> str | None:
+        """Why no critic can judge this call; None where one can. An empty output is judged."""
+        if self.outcome == "failed" and not self.output:
+            return CALL_FAILED
+        if self.output is None:
+            return NO_OUTPUT
+        return NO_INPUT if self.input is None else None
+
+    @property
+    def output_text(self) -> str | None:
+        """The output as plain text: of a list of messages their texts, one below the other."""
+        if self.output is None or not self.output_json:
+            return self.output
+        return "\n".join(message.text for message in messages_of(_messages(self.output)))
+
+    def view(self) -> CallView:
+        """Return what a rubric's template may show; a text that was not sent is empty."""
+        given = self.input or ""
+        return CallView(
+            input=_messages(given) if self.input_json else given,
+            output=self.output_text or "",
+            context=self.context,
+            prompt=self.prompt,
+            prompt_version=self.prompt_version,
+            model=self.model,
+            tags=self.tags,
+            finish_reason=self.finish_reason,
+        )
+
+    def texts(self) -> Texts:
+        """Return what the guard reads."""
+        return Texts(input_text(self.input or "", self.input_json), self.output_text, self.context)
+
+
+def waiting_todo(connection: Connection, limit: int) -> list[WaitingTodo]:
+    """Return the oldest calls that no critic has looked at."""
+    oldest = select(TODO.c.seq, TODO.c.call_seq, TODO.c.reason).order_by(TODO.c.seq).limit(limit)
+    return [WaitingTodo(**row._mapping) for row in connection.execute(oldest)]
+
+
+def calls_by_seq(connection: Connection, call_seqs: Sequence[int]) -> dict[int, TakenCall]:
+    """Return calls with their texts; one that is gone is left out."""
+    whole = (
+        select(
+            CALL.c.seq.label("call_seq"),
+            CALL.c.outcome,
+            CALL.c.tags,
+            CALL.c.finish_reason,
+            SLICE.c.prompt,
+            SLICE.c.prompt_version,
+            SLICE.c.model,
+            TEXT.c.input,
+            TEXT.c.input_json,
+            TEXT.c.output,
+            TEXT.c.output_json,
+            TEXT.c.context,
+        )
+        .join(SLICE, SLICE.c.id == CALL.c.slice_id)
+        .outerjoin(TEXT, TEXT.c.call_seq == CALL.c.seq)
+        .where(CALL.c.seq.in_(call_seqs))
+    )
+    calls = {}
+    for row in connection.execute(whole).mappings():
+        calls[row["call_seq"]] = TakenCall(
+            **{
+                **row,
+                "tags": row["tags"] or {},
+                "context": tuple(row["context"] or ()),
+                "input_json": bool(row["input_json"]),
+                "output_json": bool(row["output_json"]),
+            }
+        )
+    return calls
+
+
+def readings_by_call(connection: Connection, call_seqs: Sequence[int]) -> dict[int, Reading]:
+    """Return what the guard saw, by call; a call that was never taken is left out."""
+    columns_read = (READING.c.call_seq, *(READING.c[name] for name in _READING))
+    readings = {}
+    for row in connection.execute(select(*columns_read).where(READING.c.call_seq.in_(call_seqs))):
+        columns_kept = dict(row._mapping)
+        call_seq = columns_kept.pop("call_seq")
+        readings[call_seq] = Reading(**{**columns_kept, "why": columns_kept["why"] or {}})
+    return readings
+
+
+def taken_already(connection: Connection, call_seqs: Sequence[int]) -> set[int]:
+    """Return those of the calls that have been taken once: each of them has a guard reading."""
+    return set(connection.scalars(select(READING.c.call_seq).where(READING.c.call_seq.in_(call_seqs))))
+
+
+def waiting_rows(
+    connection: Connection, critics: Sequence[str], *, others: bool, after_seq: int, limit: int
+) -> list[WaitingRow]:
+    """Return pending rows of `critics`, or of all others, by `seq`, to page through."""
+    of_critics = SCORE.c.critic.not_in(critics) if others else SCORE.c.critic.in_(critics)
+    page = (
+        select(
+            SCORE.c.seq,
+            SCORE.c.call_seq,
+            SCORE.c.rubric,
+            SCORE.c.rubric_blob,
+            SCORE.c.view_blob,
+            SCORE.c.occasion,
+            SLICE.c.prompt,
+        )
+        .join(CALL, CALL.c.seq == SCORE.c.call_seq)
+        .join(SLICE, SLICE.c.id == CALL.c.slice_id)
+        .where(SCORE.c.status == "pending", of_critics, SCORE.c.seq > after_seq)
+        .order_by(SCORE.c.seq)
+        .limit(limit)
+    )
+    return [WaitingRow(**row._mapping) for row in connection.execute(page)]
+
+
+def version_source(connection: Connection, blob: str) -> tuple[str, str] | None:
+    """Return name and source of a rubric version that was used once; None for one that never was."""
+    row = connection.execute(select(VERSION.c.name, VERSION.c.source).where(VERSION.c.blob == blob)).first()
+    return None if row is None else (row.name, row.source)
+
+
+def outputs_read(connection: Connection) -> int:
+    """Return how many calls had an output that the guard could read."""
+    return connection.scalar(select(func.count()).where(READING.c.p_fail.is_not(None))) or 0
+
+
+def reading_row(call_seq: int, reading: Reading, version: str) -> dict[str, Any]:
+    """Return the row that keeps a guard reading."""
+    return {"call_seq": call_seq, **{name: getattr(reading, name) for name in _READING}, "version": version}
+
+
+def _messages(text: str) -> str | list[dict[str, Any]]:
+    """Return the list of messages that a text holds as JSON; the text itself where it was cut on the way."""
+    try:
+        messages = json.loads(text)
+    except ValueError:
+        return text
+    return messages if isinstance(messages, list) else text

@@ -1,0 +1,183 @@
+"""What every critic is to the worker: one method, data in, data or a classed error out.
+
+Flow: critic.worker makes a `Case` (one output, never two) -> `Driver.judge` -> one `Verdict` per rubric of
+the case, in its order -> critic.queue.finish.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from rubrics import CallView, Rubric
+
+if TYPE_CHECKING:
+    from critic.local import Reading
+
+#: A provider's probabilities are rounded decimals: seven of them may miss 1 by this much.
+SUM_TOLERANCE = 0.02
+
+
+class CriticError(Exception):
+    """Base of what a driver raises on purpose; the message names the critic and what it said."""
+
+
+class CriticUnavailable(CriticError):
+    """The provider did not answer this time: no connection, time-out, 408, 409, 429 or 5xx. Try again later.
+
+    Attributes:
+        retry_after_s: the provider's own wait in seconds; None where it named none.
+        busy: it said that it has too much to do (429, 503, 529): send less at a time.
+        blames_call: the call itself may be what it cannot answer (a time-out): the try counts. Other tries
+            do not count against the call; those end a day after the work was made.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_s: float | None = None,
+        busy: bool = False,
+        blames_call: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        self.busy = busy
+        self.blames_call = blames_call
+
+
+class CriticMisconfigured(CriticError):
+    """The provider will answer nobody as it is set up: bad key, no permission, quota spent, unknown model.
+
+    The critic is paused and the message shown on the pages; the next configured critic takes over.
+    """
+
+
+class MalformedAnswer(CriticError):
+    """An answer came that holds no seven probabilities; trying again would be paying for luck."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One call to be judged under rubrics that all see the same view.
+
+    Attributes:
+        call: the call's texts and fields.
+        view: what the critic sees, the same for every rubric here; '' for a driver that reads no view.
+        fence: the random token that fences the call's texts inside the view.
+        rubrics: at least one; one verdict each is due, in this order.
+        reading: what the guard saw in this call.
+    """
+
+    call: CallView
+    view: str
+    fence: str
+    rubrics: tuple[Rubric, ...]
+    reading: "Reading"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A level distribution: seven probabilities for the levels 1..7 that sum to 1.
+
+    Attributes:
+        draws: how many levels were drawn where the driver gives one at a time; None where it gives
+            probabilities.
+        why: share by feature, where the critic can say.
+        input_tokens, output_tokens: this rubric's part of the request's usage.
+    """
+
+    probabilities: tuple[float, ...]
+    confidence: float | None = None
+    model_reported: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost_usd: float | None = None
+    draws: int | None = None
+    why: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The critic declined this question. A missing answer, never a 1."""
+
+    reason: str
+    model_reported: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class CannotJudge:
+    """This critic cannot judge such a call under this rubric, and says why (status `ungraded`)."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """What came back is no seven probabilities (status `failed`)."""
+
+    reason: str
+
+
+Verdict = Answer | Refused | CannotJudge | Unusable
+
+
+class Driver(Protocol):
+    """One configured critic.
+
+    Attributes:
+        name: as configured: "local", "openai:gpt-6-luna".
+        leaves_machine: whether the texts go to somebody else, so that LOWLIGHT_EGRESS decides.
+        reads_view: whether it wants the rendered view.
+    """
+
+    name: str
+    leaves_machine: bool
+    reads_view: bool
+
+    async def judge(self, case: Case) -> Sequence[Verdict]:
+        """Return one verdict per rubric of the case, in its order.
+
+        Raises:
+            CriticUnavailable: worth another try.
+            CriticMisconfigured: no call can be judged until somebody acts.
+        """
+
+    async def close(self) -> None:
+        """Close its connections."""
+
+
+def seven(values: Sequence[object]) -> tuple[float, ...]:
+    """Return the seven probabilities of the levels 1..7, scaled to sum to exactly 1.
+
+    Raises:
+        MalformedAnswer: not seven finite numbers of at least 0 whose sum is within .02 of 1.
+    """
+    numbers: list[float] = []
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise MalformedAnswer(f"a probability is {value!r}, which is no finite number")
+        if value < 0:
+            raise MalformedAnswer(f"a probability is {value!r}, which is below 0")
+        numbers.append(float(value))
+    if len(numbers) != 7:
+        raise MalformedAnswer(f"{len(numbers)} probabilities instead of seven")
+    total = math.fsum(numbers)
+    if abs(total - 1.0) > SUM_TOLERANCE:
+        raise MalformedAnswer(f"the seven probabilities sum to {total:.4g} instead of 1")
+    return tuple(number / total for number in numbers)
+
+
+def score_of(probabilities: Sequence[float]) -> float:
+    """Return 1 + the sum of i * p_i over positions i = 0..6, within 1..7 despite rounding."""
+    return min(7.0, max(1.0, 1.0 + math.fsum(i * p for i, p in enumerate(probabilities))))
+
+
+def in_parts(total: int | None, parts: int) -> list[int | None]:
+    """Split a request's tokens among its rubrics, so that the parts sum to the whole."""
+    if total is None:
+        return [None] * parts
+    each, rest = divmod(total, parts)
+    return [each + (i < rest) for i in range(parts)]
