@@ -1,0 +1,102 @@
+"""What a queued entry holds: its own copies, and about how many bytes. Runs in the application's thread."""
+
+import sys
+from typing import Any
+
+from lowlight._responses import get
+
+#: What a queued object weighs beyond its texts: about that of an openai ChatCompletion.
+OBJECT_BYTES = 4_000
+#: Values walked to weigh a nested one; what holds more counts as HUGE_BYTES.
+WALKED_MAX = 5_000
+HUGE_BYTES = 8 * 1024 * 1024
+
+
+def copied(value: Any) -> Any:
+    """Return a list or dict of its own, for applications append to their messages afterwards."""
+    kind = type(value)
+    if kind is list:
+        return value[:]
+    if kind is dict:
+        return value.copy()
+    try:
+        return list(value) if issubclass(kind, list) else value
+    except Exception:
+        return value
+
+
+def held_bytes(value: Any) -> int:
+    """Return about how much memory a queued value keeps alive, in a microsecond or so.
+
+    Exact for texts and plain message lists, which make up nearly all of it; objects of other kinds count
+    `OBJECT_BYTES` and the texts they are known for.
+    """
+    try:
+        return _held_bytes(value)
+    except Exception:  # any property of a foreign object may raise
+        return OBJECT_BYTES
+
+
+def _held_bytes(value: Any) -> int:
+    kind = type(value)
+    if kind is str or kind is bytes:
+        return sys.getsizeof(value)
+    if kind is list or kind is tuple:
+        total = 0
+        for item in value:
+            item_kind = type(item)
+            if item_kind is dict:
+                content = item.get("content")
+                total += 300 + (sys.getsizeof(content) if type(content) is str else _deep_bytes(item))
+            elif item_kind is str or item_kind is list or item_kind is tuple:
+                total += _deep_bytes(item)
+            else:
+                total += OBJECT_BYTES
+        return total
+    if kind is dict:
+        return _deep_bytes(value)
+    return OBJECT_BYTES + _response_bytes(value)
+
+
+def _response_bytes(response: Any) -> int:
+    """The texts of a provider's response object."""
+    choices = getattr(response, "choices", None)
+    if type(choices) is list:
+        return sum(_size(get(get(choice, "message"), "content")) for choice in choices)
+    total = 0
+    for name in ("content", "output"):
+        blocks = getattr(response, name, None)
+        if type(blocks) is str:
+            total += sys.getsizeof(blocks)
+        elif type(blocks) is list:
+            for block in blocks:
+                inner = get(block, "content")
+                total += _size(get(block, "text")) + _size(get(block, "arguments"))
+                total += sum(_size(get(part, "text")) for part in inner) if type(inner) is list else 0
+    return total
+
+
+def _deep_bytes(value: Any) -> int:
+    """Sizes of the texts within lists and dicts; HUGE_BYTES where that is too much to walk here."""
+    total = 0
+    waiting = [value]
+    for _ in range(WALKED_MAX):
+        if not waiting:
+            return total
+        item = waiting.pop()
+        kind = type(item)
+        if kind is str or kind is bytes:
+            total += sys.getsizeof(item)
+        elif kind is dict:
+            total += 200
+            waiting.extend(item.values())
+        elif kind is list or kind is tuple:
+            total += 100
+            waiting.extend(item)
+        else:
+            total += 60
+    return HUGE_BYTES
+
+
+def _size(text: Any) -> int:
+    return sys.getsizeof(text) if type(text) is str else 0

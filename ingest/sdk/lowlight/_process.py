@@ -1,0 +1,71 @@
+"""The end of a process and forks: what the clients with a thread must do then.
+
+At the end of a process each client sends what it holds, within two seconds together. In a forked child
+each begins anew.
+"""
+
+import atexit
+import os
+import sys
+import time
+from typing import Protocol, Set
+
+EXIT_TIMEOUT_S = 2.0
+
+
+class Attended(Protocol):
+    """A client, as far as this module needs one."""
+
+    def stop(self) -> None:
+        """Take nothing more."""
+
+    def shutdown(self, timeout_s: float) -> bool:
+        """Send what is left, then end the thread."""
+
+    def restart(self) -> None:
+        """Begin anew in a forked child."""
+
+
+_attended: Set[Attended] = set()
+_registered = False
+_finalizer_pid = 0
+
+
+def attend(client: Attended) -> None:
+    """Look after a client whose thread has started.
+
+    A child of multiprocessing (and of what is built on it) ends without running atexit, but runs its
+    finalizers.
+    """
+    global _registered, _finalizer_pid
+    _attended.add(client)
+    if not _registered:
+        _registered = True
+        atexit.register(_end)
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None and _finalizer_pid != os.getpid():
+        _finalizer_pid = os.getpid()
+        util.Finalize(None, _end, exitpriority=0)
+
+
+def forget(client: Attended) -> None:
+    """Look after it no more: its thread has ended, or is the parent's."""
+    _attended.discard(client)
+
+
+def _end() -> None:
+    deadline_s = time.monotonic() + EXIT_TIMEOUT_S
+    clients = list(_attended)
+    for client in clients:  # all at once, so that they share the two seconds
+        client.stop()
+    for client in clients:
+        client.shutdown(deadline_s - time.monotonic())
+
+
+def _after_fork() -> None:
+    for client in list(_attended):
+        client.restart()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

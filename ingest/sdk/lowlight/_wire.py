@@ -1,0 +1,362 @@
+"""The wire's Call and Signal, made from what `record()` and `signal()` were given.
+
+Flow: the queue's entries -> `encode` -> bytes of one JSON object -> `_sender` puts them into a batch. Runs in
+the background thread. A field that cannot be used (`latency_ms="fast"`) is left out and named, so that it
+never costs the call; a missing field stays missing, for missing is not zero.
+"""
+
+import datetime
+import re
+from typing import Any, Dict, List, NamedTuple, Optional
+
+from lowlight._held import HUGE_BYTES
+from lowlight._json import plain, to_json
+from lowlight._responses import UnknownResponse, get, read_response, read_usage
+
+#: Encoded calls above this are shortened: the server keeps 256 KiB of a text anyway.
+CALL_BYTES_MAX = 2 * 1024 * 1024
+#: Characters kept of each text of such a call, half at its head and half at its tail.
+SHORT_CHARS = 128 * 1024
+#: The server refuses a call with longer ones: names and tags are cut, ids left out (cut, they are others).
+NAME_CHARS_MAX = 256
+ID_CHARS_MAX = 128
+TAGS_MAX = 64
+CONTEXT_MAX = 1_000
+
+#: Numbers below are no time since 1970 (2001 at the earliest): a monotonic clock's, say.
+_EARLIEST_S = 1e9
+#: Numbers above are milliseconds.
+_LATEST_S = 2e10
+
+
+#: Field -> what was left out of it and why, one line.
+Problems = Dict[str, str]
+
+
+class Encoded(NamedTuple):
+    """One item as it is sent: its JSON, and what was left out."""
+
+    body: bytes
+    problems: Problems
+
+
+def encode_call(
+    fields: Dict[str, Any], size: int, environment: Optional[str], release: Optional[str]
+) -> Encoded:
+    """Return a call's JSON.
+
+    Args:
+        fields: as `Client.record` queues them.
+        size: about how many bytes they hold.
+        environment: stands in where the call names none; `release` likewise.
+        release: see environment.
+    """
+    problems: Problems = {}
+    call = _call(fields, problems)
+    call.setdefault("environment", environment)
+    call.setdefault("release", release)
+    call = {name: value for name, value in call.items() if value is not None}
+    body = to_json(call, bounded=size >= HUGE_BYTES)
+    if len(body) > CALL_BYTES_MAX:
+        body = to_json(_shortened(plain(call)))
+        problems["texts"] = f"a call of over {CALL_BYTES_MAX // 2**20} MiB was sent with its texts shortened"
+    return Encoded(body, problems)
+
+
+def encode_signal(fields: Dict[str, Any]) -> Encoded:
+    """Return a signal's JSON."""
+    problems: Problems = {}
+    signal = {
+        name: _word(fields.get(name))
+        for name in ("id", "call_id", "response_id", "trace_id", "span_id", "session_id", "kind", "comment")
+    }
+    comment = signal["comment"]
+    if comment is not None and len(comment) > SHORT_CHARS:
+        signal["comment"] = _short(comment)
+    numbers = {name: _number(fields, name, problems) for name in ("value", "value_min", "value_max")}
+    at = _time(fields.get("at"), "at", problems) or _time(fields["recorded_at_s"], "recorded_at_s", problems)
+    found = {**signal, **numbers, "at": at}
+    return Encoded(to_json({name: value for name, value in found.items() if value is not None}), problems)
+
+
+def _call(fields: Dict[str, Any], problems: Problems) -> Dict[str, Any]:
+    call: Dict[str, Any] = {}
+    response = fields.get("response")
+    if response is not None:
+        try:
+            call = read_response(response)
+        except UnknownResponse as problem:
+            problems["response"] = str(problem)
+        except Exception as problem:  # a foreign object's own properties may raise anything
+            problems["response"] = f"the response could not be read ({type(problem).__name__}: {problem})"
+    for name in ("id", *_NAMES, *_IDS):
+        word = _word(fields.get(name))
+        if word is not None:
+            call[name] = word
+    for name in _NAMES:
+        if name in call:
+            call[name] = call[name][:NAME_CHARS_MAX]
+    for name in _IDS:
+        if len(call.get(name, "")) > ID_CHARS_MAX:
+            problems[name] = (
+                f"{name}={_shown(call.pop(name))} has over {ID_CHARS_MAX} characters; it was left out"
+            )
+    for name in ("latency_ms", "first_token_ms", "cost_usd", "sample_rate"):
+        number = _number(fields, name, problems)
+        if number is not None:
+            call[name] = number
+    retries = _number(fields, "retries", problems)
+    if retries is not None:
+        call["retries"] = int(retries)
+    started_at = _time(fields.get("started_at"), "started_at", problems)
+    if started_at is None:
+        started_at = _iso(fields["recorded_at_s"] - (call.get("latency_ms") or 0.0) / 1000)
+    call["started_at"] = started_at
+    for name in ("input", "output"):
+        if fields.get(name) is not None:
+            call[name] = _text_or_messages(fields[name], "user" if name == "input" else "assistant")
+    for name, value in (
+        ("prompt", _prompt(fields.get("prompt"), problems)),
+        ("context", _context(fields.get("context"))),
+        ("tags", _tags(fields.get("tags"), problems)),
+        ("tools", _tools(fields.get("tools"))),
+        ("usage", _usage(fields.get("usage"), problems)),
+        ("error", fields.get("error")),
+    ):
+        if value is not None:
+            call[name] = value
+    return call
+
+
+_NAMES = ("provider", "model", "finish_reason", "environment", "release")
+_IDS = ("user_id", "session_id", "trace_id", "span_id", "response_id")
+
+
+def _word(value: Any) -> Optional[str]:
+    """An id or a name as text; None where there is none."""
+    if value is None or value == "":
+        return None
+    if type(value) is str:
+        return value
+    found = plain(value)
+    return found if type(found) is str else str(found)
+
+
+def _number(fields: Dict[str, Any], name: str, problems: Problems) -> Optional[float]:
+    value = fields.get(name)
+    if value is None:
+        return None
+    try:
+        if type(value) is bool:
+            raise ValueError("a truth value")
+        if isinstance(value, datetime.timedelta):
+            value = value.total_seconds() * 1000
+        number = float(value)
+        if number - number != 0.0 or (number < 0 and name not in ("value", "value_min", "value_max")):
+            raise ValueError("not a finite number, or below 0")
+        if name == "sample_rate" and not 0 < number <= 1:
+            raise ValueError("no rate")
+    except Exception:
+        problems[name] = f"{name}={_shown(value)} is no number that can be kept; it was left out"
+        return None
+    return number
+
+
+_ISO = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?)?")
+
+
+def _time(value: Any, name: str, problems: Problems) -> Optional[str]:
+    """Return a time as ISO 8601: of a datetime (without a zone: local time), of seconds or milliseconds since
+    1970, or of a text that is it already."""
+    if value is None:
+        return None
+    try:
+        if type(value) is str and _ISO.fullmatch(value):
+            return value
+        seconds = value.timestamp() if hasattr(value, "timestamp") else float(value)
+        if seconds > _LATEST_S:
+            seconds /= 1000
+        if not _EARLIEST_S <= seconds <= _LATEST_S:
+            raise ValueError("no time since 1970")
+        return _iso(seconds)
+    except Exception:
+        problems[name] = (
+            f"{name}={_shown(value)} is no time that can be kept; pass a datetime or time.time(). "
+            "It was left out"
+        )
+        return None
+
+
+def _iso(seconds: float) -> str:
+    at = datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _text_or_messages(value: Any, role: str) -> Any:
+    """A text as it is, messages as a list of objects; a single message is a list of one."""
+    if type(value) is str:
+        return value
+    if type(value) is list and all(type(item) is dict for item in value):
+        return value  # the usual case needs no copy: `to_json` looks after what is inside
+    value = plain(value)
+    if type(value) is dict:
+        value = [value]
+    if type(value) is list:
+        return [item if type(item) is dict else {"role": role, "content": item} for item in value]
+    return value if type(value) is str else str(value)
+
+
+def _prompt(value: Any, problems: Problems) -> Optional[Dict[str, str]]:
+    """{"name", "version"} of a name, a pair of name and version, or an object with those fields."""
+    if value is None:
+        return None
+    if type(value) in (tuple, list):
+        name, version = [*value, None, None][:2]
+    elif type(value) is str:
+        name, version = value, None
+    else:
+        name, version = get(value, "name"), get(value, "version")
+        if name is None:
+            problems["prompt"] = (
+                f'prompt={_shown(value)} has no name; pass ("name", "version"). It was left out'
+            )
+            return None
+    found = {"name": _word(name), "version": _word(version)}
+    return {field: word[:NAME_CHARS_MAX] for field, word in found.items() if word is not None}
+
+
+def _context(value: Any) -> Any:
+    """A text, or a list of texts; of a document object its text."""
+    if value is None or type(value) is str:
+        return value
+    items = value if type(value) in (list, tuple) else [value]
+    return [_document(item) for item in items[:CONTEXT_MAX]]
+
+
+def _document(item: Any) -> str:
+    if type(item) is str:
+        return item
+    for name in ("page_content", "text", "content"):  # LangChain's, LlamaIndex's and most others' name for it
+        text = _safely(item, name)
+        if type(text) is str:
+            return text
+    return to_json(item).decode()
+
+
+def _safely(item: Any, name: str) -> Any:
+    try:
+        return get(item, name)
+    except Exception:  # any property of a foreign object may raise
+        return None
+
+
+def _tags(value: Any, problems: Problems) -> Optional[Dict[str, str]]:
+    if value is None:
+        return None
+    found = plain(value)
+    if type(found) is list:
+        found = {str(name): "true" for name in found}
+    if type(found) is not dict:
+        problems["tags"] = f'tags={_shown(value)} is no dict; pass {{"name": "value"}}. It was left out'
+        return None
+    tags = {}
+    for name, tag in list(found.items())[:TAGS_MAX]:
+        if type(tag) is bool:
+            tag = "true" if tag else "false"
+        if tag is not None:
+            word = tag if type(tag) is str else to_json(tag).decode()
+            tags[name[:NAME_CHARS_MAX]] = word[:NAME_CHARS_MAX]
+    return tags
+
+
+def _tools(value: Any) -> Optional[List[str]]:
+    """The names among names, provider's tool definitions and tool calls."""
+    if value is None:
+        return None
+    items = value if type(value) in (list, tuple) else [value]
+    names = []
+    for item in items[:128]:
+        name = item if type(item) is str else get(get(item, "function") or item, "name")
+        if type(name) is str and name:
+            names.append(name[:NAME_CHARS_MAX])
+    return names
+
+
+def _usage(value: Any, problems: Problems) -> Optional[Dict[str, int]]:
+    if value is None:
+        return None
+    usage = read_usage(value)
+    if usage is None:
+        problems["usage"] = (
+            f'usage={_shown(value)} counts no tokens; pass {{"input_tokens": n, "output_tokens": n}}'
+        )
+    return usage
+
+
+def error_of(error: Any) -> Optional[Dict[str, str]]:
+    """Return {"type", "message"} of an exception, a dict or a text.
+
+    Done while recording: a queued exception would keep its traceback's frames alive.
+    """
+    if error is None:
+        return None
+    kind = type(error)
+    if issubclass(kind, BaseException):
+        return {"type": kind.__name__, "message": _message(error)}
+    if issubclass(kind, type):
+        return {"type": error.__name__, "message": ""}
+    if kind is dict:
+        return {
+            "type": _word(error.get("type")) or "error",
+            "message": (_word(error.get("message")) or "")[:SHORT_CHARS],
+        }
+    return {"type": "error", "message": _message(error)}
+
+
+def _message(error: Any) -> str:
+    try:
+        return str(error)[:SHORT_CHARS]
+    except Exception:
+        return "(its message could not be read)"
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = repr(value)
+    except Exception:
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _shortened(call: Dict[str, Any]) -> Dict[str, Any]:
+    """The call with each long text cut to head and tail, then without texts that are still too many."""
+    for name in ("input", "output"):
+        if name in call:
+            call[f"{name}_chars"] = _chars(call[name])
+    for chars in (SHORT_CHARS, SHORT_CHARS // 32, SHORT_CHARS // 1024):
+        shorter = {name: _short(value, chars) for name, value in call.items()}
+        if len(to_json(shorter)) <= CALL_BYTES_MAX:
+            return shorter
+    return {name: value for name, value in call.items() if name not in ("input", "output", "context")}
+
+
+def _short(value: Any, chars: int = SHORT_CHARS) -> Any:
+    if type(value) is str and len(value) > chars:
+        half = chars // 2
+        return f"{value[:half]}\n[... {len(value) - 2 * half} characters cut ...]\n{value[-half:]}"
+    if type(value) is list:
+        return [_short(item, chars) for item in value]
+    if type(value) is dict:
+        return {name: _short(item, chars) for name, item in value.items()}
+    return value
+
+
+def _chars(value: Any) -> int:
+    """Characters of a text, or of the texts in a list of messages."""
+    if type(value) is str:
+        return len(value)
+    if type(value) is list:
+        return sum(
+            _chars(item if type(item) is str else get(item, "content") or get(item, "text")) for item in value
+        )
+    return 0
