@@ -12,7 +12,9 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
+from ingest.errors import StoreUnavailable
 from ingest.store import sqlite_path, writing_engine
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -47,8 +49,16 @@ def upgrade(database_url: str) -> Path | None:
     """Bring the database to the newest revision; return the copy made of a SQLite file, where one was.
 
     Raises:
-        sqlalchemy.exc.OperationalError: it cannot be opened or locked.
+        StoreUnavailable: it cannot be opened, locked or written; the message says what to do.
     """
+    try:
+        return _upgrade(database_url)
+    except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+        what = sqlite_path(database_url) or "The database"
+        raise StoreUnavailable(f"{what} cannot be used: {_remedy(error)}") from error
+
+
+def _upgrade(database_url: str) -> Path | None:
     copy: Path | None = None
     engine = writing_engine(database_url)
     try:
@@ -65,6 +75,21 @@ def upgrade(database_url: str) -> Path | None:
     finally:
         engine.dispose()
     return copy
+
+
+def _remedy(error: Exception) -> str:
+    words = str(getattr(error, "orig", None) or error).strip()
+    remedies = {
+        "locked": "another program holds it; close that program and start again.",
+        "readonly": "make the file and its folder writable, or set LOWLIGHT_DATABASE_URL to another one.",
+        "unable to open": "its folder must exist and be writable; see LOWLIGHT_DATABASE_URL.",
+        "not a database": "it is no SQLite file; set LOWLIGHT_DATABASE_URL to another one.",
+        "full": "free some space and start again.",
+    }
+    for sign, remedy in remedies.items():
+        if sign in words:
+            return f"{words}; {remedy}"
+    return words
 
 
 def _copy_sqlite(path: Path, copy: Path) -> None:

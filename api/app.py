@@ -1,0 +1,142 @@
+"""The HTTP app: intake, reads, pages, and what an operator asks.
+
+Flow: uvicorn -> `api.gate.Gate` -> routers. Everything the routes need lies in `app.state`: store, settings,
+intake, and the child processes where this process started any.
+"""
+
+import platform
+import sqlite3
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any, Protocol
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic.json_schema import models_json_schema
+from starlette.exceptions import HTTPException
+
+from api import intake_routes
+from api.errors import Refused
+from api.gate import Gate, allowed_hosts
+from api.readiness import readiness
+from api.schema import newest_revision
+from ingest import wire
+from ingest.errors import StoreUnavailable, WriterBusy
+from ingest.intake import Intake
+from ingest.settings import Settings
+from ingest.store import OpenStore
+
+
+class Running(Protocol):
+    """A child process, as far as /readyz needs to know it."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs now."""
+
+
+def create_app(
+    settings: Settings, store: OpenStore, children: Mapping[str, Running] | None = None
+) -> FastAPI:
+    """Return the app.
+
+    Args:
+        children: the server's child processes by name, for /readyz; none are started here.
+    """
+    app = FastAPI(
+        title="Lowlight",
+        version=version("lowlight-server"),
+        description="Takes LLM calls and signals; answers with the worst of them.",
+        # The interactive pages load scripts from elsewhere; the document itself is at /openapi.json.
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.store = store
+    app.state.settings = settings
+    app.state.intake = Intake(store, settings)
+    app.state.children = dict(children or {})
+    app.add_middleware(Gate, allowed_hosts=allowed_hosts(settings.allowed_hosts))
+    _say_errors_in_one_shape(app)
+    app.include_router(intake_routes.router)
+    _add_operations(app)
+    _document_intake(app)
+    return app
+
+
+def _add_operations(app: FastAPI) -> None:
+    about = {
+        "version": version("lowlight-server"),
+        "schema": newest_revision(),
+        "python": platform.python_version(),
+        "sqlite": sqlite3.sqlite_version,
+    }
+
+    @app.get("/healthz", tags=["operations"])
+    async def healthz() -> dict[str, str]:
+        """Whether the process answers at all."""
+        return {"status": "ok"}
+
+    @app.get("/readyz", tags=["operations"])
+    def readyz(response: Response) -> dict[str, Any]:
+        """Whether calls can be kept now (200 or 503), and how far critic and outliers are."""
+        state = readiness(app.state.store, app.state.children)
+        response.status_code = 200 if state["ready"] else 503
+        return state
+
+    @app.get("/version", tags=["operations"])
+    async def version_() -> dict[str, str]:
+        """What runs here."""
+        return about
+
+
+def _say_errors_in_one_shape(app: FastAPI) -> None:
+    @app.exception_handler(Refused)
+    async def _refused(_request: Request, error: Refused) -> Response:
+        return error.response()
+
+    @app.exception_handler(wire.BadBody)
+    async def _bad_body(_request: Request, error: wire.BadBody) -> Response:
+        status = {"bad_json": 400, "too_many_items": 413}.get(error.code, 422)
+        return Refused(status, error.code, str(error), field=error.field).response()
+
+    @app.exception_handler(WriterBusy)
+    async def _busy(_request: Request, error: WriterBusy) -> Response:
+        return Refused(503, "busy", str(error), retry_after_s=error.retry_after_s).response()
+
+    @app.exception_handler(StoreUnavailable)
+    async def _unavailable(_request: Request, error: StoreUnavailable) -> Response:
+        return Refused(503, "store_unavailable", str(error), retry_after_s=5).response()
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(_request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"][1:]) or None
+        return Refused(422, "invalid", first["msg"], field=field).response()
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, error: HTTPException) -> Response:
+        words = {
+            404: f"There is nothing at {request.url.path}.",
+            405: f"{request.method} is not answered at {request.url.path}.",
+        }
+        message = words.get(error.status_code, error.detail)
+        response = Refused(error.status_code, f"http_{error.status_code}", message).response()
+        for name, value in (error.headers or {}).items():
+            response.headers[name] = value
+        return response
+
+
+def _document_intake(app: FastAPI) -> None:
+    """Put the shapes of the bodies that intake reads by itself into the OpenAPI document."""
+    generated = app.openapi
+    batches = (wire.CallBatch, wire.SignalBatch, wire.LabelBatch)
+    _refs, shapes = models_json_schema(
+        [(batch, "validation") for batch in batches], ref_template="#/components/schemas/{model}"
+    )
+
+    def openapi() -> dict[str, Any]:
+        document = generated()
+        document["components"]["schemas"].update(shapes["$defs"])
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]

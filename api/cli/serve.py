@@ -1,0 +1,42 @@
+"""`lowlight serve`."""
+
+import logging
+import os
+import signal
+import sys
+import threading
+
+import click
+
+from api.background import READY
+from ingest.settings import load_settings
+
+
+@click.command(epilog="Example: LOWLIGHT_PORT=4600 lowlight serve   (or: lowlight serve --port 4600)")
+@click.option("--host", help="Address to listen on, before LOWLIGHT_HOST.")
+@click.option("--port", type=int, help="Port to listen on, before LOWLIGHT_PORT; 0 picks a free one.")
+@click.option("--database-url", help="Where everything is kept, before LOWLIGHT_DATABASE_URL.")
+@click.option("--until-stdin-closes", is_flag=True, hidden=True)
+def command(host: str | None, port: int | None, database_url: str | None, until_stdin_closes: bool) -> None:
+    """Run the server until Ctrl-C: intake, critic, web view, all in one place.
+
+    The database is made, or brought to this version's schema, on the way.
+    """
+    settings = load_settings(host=host, port=port, database_url=database_url)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    # They tell each of their own steps; what an operator needs of these, we say.
+    for talkative in ("alembic", "uvicorn", "httpx"):
+        logging.getLogger(talkative).setLevel(logging.WARNING)
+    from api.serving import serve
+
+    if until_stdin_closes:
+        threading.Thread(target=_stop_when_stdin_closes, daemon=True).start()
+    serve(settings, ready=lambda address: click.echo(f"{READY}{address}"))
+
+
+def _stop_when_stdin_closes() -> None:
+    while os.read(0, 1024):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)

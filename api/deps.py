@@ -1,0 +1,31 @@
+"""What a route asks for: the store, the settings, the intake. `api.app` puts them into `app.state`."""
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from ingest.intake import Intake
+from ingest.settings import Settings
+from ingest.store import Store
+
+# Coroutines, although nothing waits: FastAPI sends plain functions to a thread.
+
+
+async def _store(request: Request) -> Store:
+    store: Store = request.app.state.store
+    return store
+
+
+async def _settings(request: Request) -> Settings:
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+async def _intake(request: Request) -> Intake:
+    intake: Intake = request.app.state.intake
+    return intake
+
+
+StoreDep = Annotated[Store, Depends(_store)]
+SettingsDep = Annotated[Settings, Depends(_settings)]
+IntakeDep = Annotated[Intake, Depends(_intake)]

@@ -1,0 +1,171 @@
+"""The gate every request passes: which hosts are answered, who may write, what a body may be.
+
+Flow: uvicorn -> `Gate` (Host, Origin, security headers) -> the app -> `read_json` (type and size of a body).
+While no key exists the server listens on loopback only; these checks keep the web pages that its user visits
+from reaching it (a page of another origin, or a name that was rebound to 127.0.0.1).
+"""
+
+import logging
+import zlib
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.errors import Refused
+
+log = logging.getLogger(__name__)
+
+#: A body as it travels, and as it unpacks.
+WIRE_BYTES_MAX = 16 * 1024 * 1024
+UNZIPPED_BYTES_MAX = 64 * 1024 * 1024
+
+SECURITY_HEADERS = (
+    (
+        b"content-security-policy",
+        b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+        b"connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    ),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+_READING = frozenset(("GET", "HEAD", "OPTIONS"))
+
+
+class Gate:
+    """ASGI middleware: refuses strangers, and puts the security headers on every response."""
+
+    def __init__(self, app: ASGIApp, allowed_hosts: frozenset[str]) -> None:
+        """Args: allowed_hosts: in lower case, without port; an IPv6 address in brackets."""
+        self._app = app
+        self._allowed_hosts = allowed_hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer it here."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        started = False
+
+        async def send_guarded(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                message["headers"] = [*message.get("headers", ()), *SECURITY_HEADERS]
+            await send(message)
+
+        refusal = self._refusal(scope)
+        app = self._app if refusal is None else refusal.response()
+        try:
+            await app(scope, receive, send_guarded)
+        except Exception:
+            log.exception("%s %s failed", scope["method"], scope["path"])
+            if started:
+                raise
+            bug = Refused(500, "bug", "This is a bug in Lowlight; the server's log has the details.")
+            await bug.response()(scope, receive, send_guarded)
+
+    def _refusal(self, scope: Scope) -> Refused | None:
+        hosts = [value for name, value in scope["headers"] if name == b"host"]
+        host = hosts[0].decode("latin-1").lower() if len(hosts) == 1 else ""
+        if _without_port(host) not in self._allowed_hosts:
+            return Refused(
+                400,
+                "unknown_host",
+                f"This server does not answer to the host {host[:200]!r}; "
+                "name it in LOWLIGHT_ALLOWED_HOSTS if it should.",
+            )
+        if scope["method"] in _READING:
+            return None
+        for name, value in scope["headers"]:
+            if name == b"origin" and not _same_host(value.decode("latin-1").lower(), host):
+                return Refused(403, "foreign_origin", "A page of another origin may not write here.")
+        return None
+
+
+def allowed_hosts(setting: str) -> frozenset[str]:
+    """Return the hosts of LOWLIGHT_ALLOWED_HOSTS."""
+    return frozenset(host.strip().lower() for host in setting.split(",") if host.strip())
+
+
+async def read_json(request: Request) -> bytes:
+    """Return the request's JSON, unpacked, within its bounds.
+
+    Raises:
+        Refused: 415 for another type or encoding, 413 for too much, 400 for a broken gzip.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise Refused(415, "not_json", f"Content-Type is {kind[:100]!r}; send application/json.")
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("identity", "gzip", "x-gzip", ""):
+        raise Refused(415, "unknown_encoding", f"Content-Encoding is {encoding[:100]!r}; send gzip or none.")
+    body = await _body(request)
+    if encoding in ("gzip", "x-gzip"):
+        return await run_in_threadpool(gunzip, body)
+    return body
+
+
+def gunzip(packed: bytes, bytes_max: int = UNZIPPED_BYTES_MAX) -> bytes:
+    """Unpack gzip, one member or several, never holding more than `bytes_max` of it.
+
+    Raises:
+        Refused: 413 where there is more, 400 where it is broken or cut short.
+    """
+    parts = []
+    left = bytes_max
+    while packed:
+        member = zlib.decompressobj(wbits=31)
+        try:
+            part = member.decompress(packed, left + 1)
+        except zlib.error as error:
+            raise Refused(400, "bad_gzip", f"The body is not gzip: {error}.") from None
+        left -= len(part)
+        if left < 0:
+            raise Refused(
+                413, "too_large", f"The body unpacks to more than {bytes_max >> 20} MiB; send fewer at once."
+            )
+        if not member.eof:
+            raise Refused(400, "bad_gzip", "The gzip body is cut short.")
+        parts.append(part)
+        packed = member.unused_data.lstrip(b"\0")
+    return b"".join(parts)
+
+
+async def _body(request: Request) -> bytes:
+    too_large = Refused(
+        413, "too_large", f"The body is larger than {WIRE_BYTES_MAX >> 20} MiB; send fewer at once."
+    )
+    announced = request.headers.get("content-length", "0")
+    if announced.isdigit() and int(announced) > WIRE_BYTES_MAX:
+        raise too_large
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async for part in request.stream():
+            size += len(part)
+            if size > WIRE_BYTES_MAX:
+                raise too_large
+            parts.append(part)
+    except ClientDisconnect:
+        raise Refused(400, "gone", "The client went away before its body was complete.") from None
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _without_port(host: str) -> str:
+    if host.startswith("["):
+        return host.partition("]")[0] + "]"
+    return host.partition(":")[0]
+
+
+def _same_host(origin: str, host: str) -> bool:
+    scheme, _, netloc = origin.partition("://")
+    default: dict[str, Any] = {"http": ":80", "https": ":443"}
+    port = default.get(scheme)
+    if port is None:
+        return False
+    return netloc.removesuffix(port) == host.removesuffix(port)

@@ -1,0 +1,159 @@
+"""The server: one process that owns the database's writer, its child processes, and the HTTP port.
+
+Flow: `lowlight serve` -> `serve` -> lock, schema, writer, children, uvicorn, until SIGTERM or SIGINT ends it
+cleanly: requests in hand are answered, children finish theirs, the writer commits and closes. `background`
+starts the same in a process of its own, for the demo, imports and tests.
+"""
+
+import contextlib
+import ipaddress
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+
+from api.app import create_app
+from api.background import background
+from api.errors import CannotServe
+from api.schema import upgrade
+from critic import drivers
+from ingest.children import Child, Target
+from ingest.lock import ServerLock
+from ingest.settings import Settings
+from ingest.store import OpenStore, sqlite_path
+from rubrics import BadRubric, load_rubrics
+
+__all__ = ["background", "serve"]
+
+#: Connections the kernel holds for us while we are busy.
+BACKLOG = 256
+#: How long requests in hand may take once the server was told to stop.
+GRACE_S = 10
+
+log = logging.getLogger(__name__)
+
+
+def serve(settings: Settings, *, ready: Callable[[str], None] | None = None) -> None:
+    """Serve until SIGTERM or SIGINT. Must run in the main thread.
+
+    Args:
+        ready: called with the server's address, as an URL, once it answers.
+
+    Raises:
+        CannotServe: nothing was started; the message is one line that says what to change.
+        IngestError: likewise, for settings, the database and its lock.
+    """
+    _check_host(settings.host)
+    _check_critics(settings)
+    with contextlib.ExitStack() as stack:
+        path = sqlite_path(settings.database_url)
+        lock = stack.enter_context(ServerLock(path)) if path is not None else None
+        copy = upgrade(settings.database_url)
+        if copy is not None:
+            log.info("the database was migrated; as it was before: %s", copy)
+        listener = stack.enter_context(_listen(settings.host, settings.port))
+        address = _address(listener)
+        # uvicorn raises the signal that stopped it once more when it is done; it must not kill us then.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            previous = signal.signal(number, lambda _number, _frame: None)
+            stack.callback(signal.signal, number, previous)
+        store = OpenStore(settings.database_url)
+        stack.callback(store.close)
+        children = _start_children(settings, store)
+        stack.callback(_stop_children, children)
+        if lock is not None:
+            lock.tell(address)
+        app = create_app(settings, store, children)
+        server = _Server(_uvicorn_config(app), lambda: ready(address) if ready is not None else None)
+        server.run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which says when it answers."""
+
+    def __init__(self, config: uvicorn.Config, started: Callable[[], Any]) -> None:
+        super().__init__(config)
+        self._say_started = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """See uvicorn."""
+        await super().startup(sockets)
+        if self.started:
+            self._say_started()
+
+
+def _uvicorn_config(app: Any) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http="httptools",
+        loop="asyncio",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+
+
+def _check_host(host: str) -> None:
+    """While no key exists only this machine may reach the server."""
+    try:
+        loopback = host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise CannotServe(
+            f"LOWLIGHT_HOST is {host!r}, but without keys this server listens on this machine only; "
+            "take 127.0.0.1, and a proxy of your own with a login before it."
+        )
+
+
+def _check_critics(settings: Settings) -> None:
+    """Find now what would otherwise stop the critic process again and again: a rubric, a missing key."""
+    try:
+        load_rubrics(settings.rubrics_dir)
+        drivers.build(settings)
+    except (BadRubric, drivers.CriticError) as error:
+        raise CannotServe(str(error)) from error
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    bare = host.strip("[]")
+    family = socket.AF_INET6 if ":" in bare else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((bare, port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise CannotServe(
+            f"Port {port} of {host} cannot be taken: {error.strerror}. "
+            "Stop what listens there, or set LOWLIGHT_PORT to another one (0 picks a free one)."
+        ) from error
+    return listener
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _start_children(settings: Settings, store: OpenStore) -> dict[str, Child]:
+    targets: dict[str, Target] = {}
+    return {name: Child(name, target, settings, store) for name, target in targets.items()}
+
+
+def _stop_children(children: dict[str, Child]) -> None:
+    # At once, not one after the other: each may take its whole time.
+    threads = [threading.Thread(target=child.stop) for child in children.values()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
