@@ -137,11 +137,8 @@ def read_file(file: Path, committed: Mapping[str, str] | None) -> Rubric | list[
         with file.open("rb") as opened:
             data = opened.read(FILE_BYTES_MAX + 1)
     except OSError as error:
-        return [
-            Problem(
-                shown(file), None, f"cannot be read ({error.strerror}); correct its permissions or remove it"
-            )
-        ]
+        what = f"cannot be read ({error.strerror}); name a file that is there, or correct its permissions"
+        return [Problem(shown(file), None, what)]
     if len(data) > FILE_BYTES_MAX:
         return [
             Problem(shown(file), None, f"has more than {FILE_BYTES_MAX:,} bytes; a rubric asks one question")

@@ -1,0 +1,192 @@
+"""`lowlight rubric`: check, list, show and render rubric files."""
+
+import json
+from pathlib import Path
+
+import click
+
+from ingest.settings import load_settings
+from rubrics import CallView, Problem, Rubric, load_rubric, load_rubrics, read_folder, text_of
+
+#: Characters of a version as it is shown; git finds the blob by them.
+VERSION_CHARS = 10
+
+_folder = click.option(
+    "--rubrics",
+    "folder",
+    type=click.Path(path_type=Path),
+    help="Folder of the rubric files, before LOWLIGHT_RUBRICS_DIR.",
+)
+
+
+@click.group(name="rubric", epilog="Example: lowlight rubric check rubrics/tone.jinja")
+def command() -> None:
+    """Check, list, show and render rubrics: one question and seven levels a file."""
+
+
+@command.command(epilog="Example: lowlight rubric check   (or a folder, or one file, for an editor or CI)")
+@click.argument("path", required=False, type=click.Path(path_type=Path))
+def check(path: Path | None) -> None:
+    """Say what is wrong with rubric files, by file and line. Status 1 if anything is.
+
+    Sound ones are listed with their version (the git blob id), whether git's HEAD has it, and what the
+    critic that needs no model can answer them by.
+    """
+    path = path or load_settings().rubrics_dir
+    rubrics, problems = read_folder(path) if path.is_dir() else ([load_rubric(path)], [])
+    for rubric in rubrics:
+        click.echo(f"{rubric.name}  {_version(rubric)}  {_answered_without_a_model(rubric)}")
+    if problems:
+        raise click.ClickException(_told(problems))
+    views = len({rubric.view_blob for rubric in rubrics})
+    click.echo(f"{_count(len(rubrics), 'rubric')}, {_count(views, 'view')}: nothing is wrong.")
+    if any(rubric.committed is False for rubric in rubrics):
+        click.echo("Commit before you rely on scores: git can show a score's rubric only once it has it.")
+
+
+@command.command("list", epilog="Example: lowlight rubric list")
+@_folder
+def list_(folder: Path | None) -> None:
+    """List the rubrics with their versions, weights, and the calls they apply to."""
+    for rubric in load_rubrics(_folder_or_default(folder)):
+        click.echo(f"{rubric.name}  {_version(rubric)}  weight {rubric.weight:g}  {rubric.applies_to}")
+        click.echo(f"    {rubric.question}")
+
+
+@command.command(epilog="Example: lowlight rubric show faithfulness")
+@click.argument("name")
+@_folder
+def show(name: str, folder: Path | None) -> None:
+    """Show one rubric: its question, its seven levels worst first, and its view."""
+    rubric = _named(name, _folder_or_default(folder))
+    click.echo(f"{rubric.name}  {_version(rubric)}")
+    click.echo(f"Applies to {rubric.applies_to}, weight {rubric.weight:g}.")
+    click.echo(f"{_answered_without_a_model(rubric).capitalize()}.")
+    if rubric.reason_first:
+        click.echo("The critic is asked for its reason before the level.")
+    click.echo(f"\n{rubric.question}\n")
+    for level, situation in enumerate(rubric.levels, start=1):
+        click.echo(click.wrap_text(situation, initial_indent=f"  {level}  ", subsequent_indent="     "))
+    click.echo(f"\nThe view, version {rubric.view_blob[:VERSION_CHARS]}:\n")
+    click.echo("\n".join(f"  {line}".rstrip() for line in rubric.view.splitlines()))
+
+
+@command.command(epilog="Example: lowlight rubric render tone --call call.json   (or the id of a kept call)")
+@click.argument("name")
+@click.option(
+    "--call",
+    "call_or_file",
+    required=True,
+    help="A JSON file with one call, fields as in POST /v1/calls; or the id of a call in the database.",
+)
+@_folder
+def render(name: str, call_or_file: str, folder: Path | None) -> None:
+    """Print what a critic sees of a call under a rubric, fences included.
+
+    The fence is random and differs from one time to the next.
+    """
+    rubric = _named(name, _folder_or_default(folder))
+    file = Path(call_or_file)
+    call = _call_in(file) if file.suffix == ".json" or file.is_file() else _kept_call(call_or_file)
+    if not rubric.applies(prompt=call.prompt, model=call.model, tags=call.tags):
+        click.echo(f"Note: {name} applies to {rubric.applies_to}; it is not asked about this call.", err=True)
+    click.echo(rubric.render(call))
+
+
+def _folder_or_default(folder: Path | None) -> Path:
+    return folder or load_settings().rubrics_dir
+
+
+def _named(name: str, folder: Path) -> Rubric:
+    rubrics = load_rubrics(folder)
+    for rubric in rubrics:
+        if rubric.name == name:
+            return rubric
+    names = ", ".join(rubric.name for rubric in rubrics)
+    raise click.ClickException(f"There is no rubric {name} in {folder}; there are {names}.")
+
+
+def _call_in(file: Path) -> CallView:
+    """Return the call in a JSON file, checked as intake would."""
+    from ingest.wire import calls_of
+
+    try:
+        sent = calls_of([json.loads(file.read_bytes())])
+    except OSError as error:
+        raise click.ClickException(f"{file} cannot be read: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        raise click.ClickException(f"{file} is not JSON: {error}.") from error
+    if sent.rejected:
+        refused = sent.rejected[0]
+        raise click.ClickException(f"{file}: {refused.field or 'the call'} {refused.error}.")
+    call = sent.items[0]
+    context = call.context or ()
+    return CallView(
+        input=call.input or "",
+        output=text_of(call.output or ""),
+        context=(context,) if isinstance(context, str) else tuple(context),
+        prompt=(call.prompt and call.prompt.name) or "",
+        prompt_version=(call.prompt and call.prompt.version) or "",
+        model=call.model or "",
+        tags=call.tags or {},
+        finish_reason=call.finish_reason,
+    )
+
+
+def _kept_call(call_id: str) -> CallView:
+    """Return a call out of the database, whether or not a server runs: reading needs no writer."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from critic.calls import calls_by_seq
+    from dashboards.queries.call import seq_of
+    from ingest.store import reading_engine, sqlite_path
+    from ingest.tables import DEFAULT_PROJECT
+
+    url = load_settings().database_url
+    path = sqlite_path(url)
+    if path is not None and not path.exists():
+        raise click.ClickException(
+            f"There is no file {call_id} and no database {path}; "
+            "name a JSON file, or set LOWLIGHT_DATABASE_URL to the database that has the call."
+        )
+    engine = reading_engine(url)
+    try:
+        with engine.connect() as connection:
+            seq = seq_of(connection, DEFAULT_PROJECT, call_id)
+            calls = {} if seq is None else calls_by_seq(connection, [seq])
+    except SQLAlchemyError as error:
+        raise click.ClickException(
+            f"{path or 'The database'} cannot be read: {getattr(error, 'orig', None) or error}; "
+            "see LOWLIGHT_DATABASE_URL, and bring an older database up with: lowlight db upgrade"
+        ) from error
+    finally:
+        engine.dispose()
+    if seq is None or seq not in calls:
+        raise click.ClickException(
+            f"There is no file {call_id}, and no call of this id in {path or 'the database'}."
+        )
+    call = calls[seq]
+    if call.not_judged_because:
+        click.echo(f"Note: no critic judges this call: {call.not_judged_because}.", err=True)
+    return call.view()
+
+
+def _version(rubric: Rubric) -> str:
+    told = {True: "committed", False: "not committed", None: "not in a git repository"}
+    return f"{rubric.blob[:VERSION_CHARS]} ({told[rubric.committed]})"
+
+
+def _answered_without_a_model(rubric: Rubric) -> str:
+    if not rubric.visible:
+        return "without a model: ungraded"
+    return f"without a model: answered by {', '.join(rubric.visible)}"
+
+
+def _told(problems: list[Problem]) -> str:
+    files = len({problem.file for problem in problems})
+    lines = "\n".join(str(problem) for problem in problems)
+    return f"{_count(len(problems), 'problem')} in {_count(files, 'file')}\n{lines}"
+
+
+def _count(n: int, thing: str) -> str:
+    return f"{n} {thing}{'' if n == 1 else 's'}"
