@@ -144,8 +144,9 @@ class LocalCritic:
         """Answer a rubric by what can be seen, or say why not.
 
         The probability of the rubric's visible kinds is the mass on levels 1 and 2. The rest lies around
-        the level that the grounding quantile stands for where the rubric names "grounding" and a source
-        was sent, else around the middle.
+        the level that the grounding quantile stands for where the rubric names "grounding", else around
+        the middle. A rubric that names it asks about a source: without one nothing can be answered, however
+        few names look swapped.
 
         Args:
             reading: of the call.
@@ -157,7 +158,7 @@ class LocalCritic:
         if reading.p_fail is None or reading.kinds is None:
             return Ungraded("no output was sent with this call")
         grounded = GROUNDING in visible and reading.grounding is not None
-        if not kinds and not grounded:
+        if GROUNDING in visible and not grounded:
             return Ungraded("no source was sent with this call, so its faithfulness cannot be checked")
         failed = min(1.0, sum(reading.kinds[kind] for kind in kinds))
         rest = (
