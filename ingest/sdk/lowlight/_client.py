@@ -59,7 +59,7 @@ class Client:
         bytes_max: int = BYTES_MAX,
     ) -> None:
         self.tally = Tally()
-        self._settings: Tuple[Any, ...] = (url, key, enabled, environment, release, timeout_s)
+        self._arguments: Tuple[Any, ...] = (url, key, enabled, environment, release, timeout_s)
         self._bounds = (items_max, bytes_max, linger_s)
         self._opening = threading.RLock()
         self._config: Optional[Config] = None
@@ -159,8 +159,9 @@ class Client:
             sample_rate: where the application samples, the share of such calls it records, 0 < rate <= 1.
         """
         call_id = new_id() if id is None else given_id(id)
-        if self._config is None:
-            self._open()
+        config = self._config or self._settings()
+        if not config.enabled:
+            return call_id
         fields = {
             "id": call_id,
             "recorded_at_s": time.time(),
@@ -190,7 +191,7 @@ class Client:
             "response_id": response_id,
             "sample_rate": sample_rate,
         }
-        self._put("calls", fields, (response, input, output, context))
+        self._put(config, "calls", fields, (response, input, output, context))
         return call_id
 
     @never_raises(_id_of)
@@ -232,8 +233,9 @@ class Client:
             id: the signal's id; default: a new UUIDv7. The server keeps an id once.
         """
         signal_id = new_id() if id is None else given_id(id)
-        if self._config is None:
-            self._open()
+        config = self._config or self._settings()
+        if not config.enabled:
+            return signal_id
         fields = {
             "id": signal_id,
             "recorded_at_s": time.time(),
@@ -249,7 +251,7 @@ class Client:
             "comment": comment,
             "at": at,
         }
-        self._put("signals", fields, (comment,))
+        self._put(config, "signals", fields, (comment,))
         return signal_id
 
     @never_raises(lambda _named: None)
@@ -279,7 +281,7 @@ class Client:
         Returns:
             False where that took longer than `timeout_s` seconds; it goes on in the background then.
         """
-        if self._forked():
+        if self._outbox.pid != os.getpid():
             self.restart()
         return self._outbox.flush(timeout_s)
 
@@ -292,7 +294,7 @@ class Client:
         Returns:
             Whether everything was sent.
         """
-        if self._forked():
+        if self._outbox.pid != os.getpid():
             self.restart()
         self._outbox.stop()
         thread = self._thread
@@ -340,28 +342,27 @@ class Client:
     def __exit__(self, *_exception: object) -> None:
         self.shutdown()
 
-    def _put(self, kind: str, fields: Dict[str, Any], texts: Tuple[Any, ...]) -> None:
+    def _put(self, config: Config, kind: str, fields: Dict[str, Any], texts: Tuple[Any, ...]) -> None:
         """Queue an entry, and start the thread that will send it where there is none yet."""
-        config = self._config
-        if config is None or not config.enabled:
-            return
-        if self._forked():
+        outbox = self._outbox
+        if outbox.pid != os.getpid():
             self.restart()
         size = ENTRY_BYTES
         for text in texts:
             if text is not None:
                 size += held_bytes(text)
-        reason = self._outbox.put((kind, fields, size))
+        reason = outbox.put((kind, fields, size))
         if reason:
-            self.tally.drop(reason, 1, _DROPPED[reason].format(config=config, outbox=self._outbox))
+            self.tally.drop(reason, 1, _DROPPED[reason].format(config=config, outbox=outbox))
         elif self._thread is None:
             self._start()
 
-    def _open(self) -> None:
-        """Read the settings: arguments first, then the environment."""
+    def _settings(self) -> Config:
+        """The settings, read at the first use: arguments first, then the environment."""
         with self._opening:
             if self._config is None:
-                self._config = read_config(*self._settings)
+                self._config = read_config(*self._arguments)
+            return self._config
 
     def _start(self) -> None:
         with self._opening:
@@ -373,14 +374,11 @@ class Client:
             self._thread = thread
             attend(self)
 
-    def _forked(self) -> bool:
-        return self._outbox.pid != os.getpid()
-
     def _reopen(self, settings: Tuple[Any, ...]) -> None:
         """Take other settings: send what is left under the old ones, then open again at the next use."""
         self.shutdown()
         with self._opening:
-            self._settings = settings
+            self._arguments = settings
             self.tally.count("recorded", self._outbox.put_n)
             self._outbox = Outbox(*self._bounds)
             self._sender = None

@@ -15,6 +15,8 @@ HUGE_BYTES = 8 * 1024 * 1024
 def copied(value: Any) -> Any:
     """Return a list or dict of its own, for applications append to their messages afterwards."""
     kind = type(value)
+    if value is None or kind is str:
+        return value
     if kind is list:
         return value[:]
     if kind is dict:

@@ -33,7 +33,8 @@ class Outbox:
         """Become empty, with new locks: after a fork the parent's items are the parent's to send."""
         self.pid = os.getpid()
         # Reentrant, for a signal handler or a finaliser may record while its own thread is recording.
-        self._changed = threading.Condition(threading.RLock())
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._waiting: Deque[Entry] = deque()
         self._held_bytes = 0
         self._in_hand = 0
@@ -46,7 +47,7 @@ class Outbox:
 
     def put(self, entry: Entry) -> str:
         """Queue an entry; return '' or the reason why it was dropped: `queue_full` or `closed`."""
-        with self._changed:
+        with self._lock:
             n = len(self._waiting)
             if self._stopping:
                 return "closed"
