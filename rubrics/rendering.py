@@ -91,7 +91,7 @@ class _Tags:
         self._fence = fence
 
     def __getitem__(self, name: str) -> Field:
-        return _field("tag", self._tags.get(name, ""), self._fence, TAG_CHARS_MAX)
+        return _field(f"tag {name}", self._tags.get(name, ""), self._fence, TAG_CHARS_MAX)
 
     def __bool__(self) -> bool:
         return bool(self._tags)

@@ -69,7 +69,7 @@ def test_no_text_closes_its_fence_or_is_evaluated(output: str, asked: str, passa
         ("context passage 1", passage),
         ("input", asked),
         ("output", output),
-        ("tag", tag),
+        ("tag who", tag),
     ]
     assert body.lower().count(FENCE) == 8
 
