@@ -41,7 +41,12 @@ class Settings(BaseSettings):
         None, validation_alias="OPENAI_BASE_URL", description="Another address of the OpenAI API."
     )
     critic_timeout_s: float = Field(30.0, gt=0, description="Longest wait for one answer of a critic.")
-    critic_in_flight_max: int = Field(100, ge=1, le=1000, description="Most judgements in flight at once.")
+    critic_in_flight_max: int = Field(
+        100, ge=1, le=1000, description="Most judgements in flight at once, each critic."
+    )
+    critic_retry_s: float = Field(
+        2.0, gt=0, description="First wait after a provider gave no answer; doubles up to five minutes."
+    )
     critic_poll_s: float = Field(1.0, gt=0, description="How long the critic waits when it found no work.")
     refresh_s: float = Field(
         30.0, gt=0, description="Least time between two computations of the worst, the causes and the case."

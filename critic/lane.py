@@ -1,0 +1,276 @@
+"""One critic's lane: leases its rows, asks its driver about each case, hands the answers in.
+
+Flow: critic.queue.lease -> critic.cases.prepare -> `Driver.judge`, many at once -> `Work.hand_in`. A case
+that waits for another try goes back into the queue and frees its slot; a hung one ends at the time limit.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from dataclasses import replace
+from functools import partial
+
+from critic import queue
+from critic.calls import waiting_rows
+from critic.cases import Judgement, prepare
+from critic.drivers.base import (
+    Answer,
+    CannotJudge,
+    CriticMisconfigured,
+    CriticUnavailable,
+    Driver,
+    Refused,
+    Verdict,
+    score_of,
+)
+from critic.pace import Pace
+from critic.pauses import pause_critic, resume_critic
+from critic.rows import Finished, Leased, Retry
+from critic.work import Work
+from rubrics import Rubric
+
+log = logging.getLogger(__name__)
+
+#: A paused critic is asked again after this long, by one judgement; a new start asks at once.
+PAUSE_MS = 15 * 60 * 1000
+#: Tries that do not count against a call end this long after its first.
+PATIENCE_MS = 24 * 3600 * 1000
+#: Rows read at a time when a paused critic's backlog goes to the next one.
+PASS_ON_ROWS = 500
+
+
+class Lane:
+    """See the module. Any error but those that drivers raise on purpose is a bug and ends the worker."""
+
+    def __init__(
+        self,
+        work: Work,
+        driver: Driver,
+        pace: Pace,
+        *,
+        timeout_s: float,
+        poll_s: float,
+        pause_ms: int = PAUSE_MS,
+    ) -> None:
+        self._work = work
+        self._driver = driver
+        self._pace = pace
+        self._timeout_s = timeout_s
+        self._poll_s = poll_s
+        self._pause_ms = pause_ms
+        # A case may wait in `_ready` for its slot and must then still have its whole time limit.
+        self._lease_ms = int((4 * timeout_s + 60) * 1000)
+        self._rubrics: dict[str, Rubric] = {rubric.blob: rubric for rubric in work.plan.rubrics}
+        self._ready: deque[Judgement] = deque()
+        self._judging: set[asyncio.Task[None]] = set()
+        self._in_hand: dict[int, Leased] = {}
+        self._ask_at = 0.0
+        self._was_paused = False
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Judge until `stop` is set, then finish what is in hand and give back what has not begun."""
+        news = self._work.news(self._driver.name)
+        try:
+            async with asyncio.TaskGroup() as group:
+                while not stop.is_set():
+                    news.clear()
+                    await self._refill()
+                    self._start(group)
+                    await _set_within(news, self._pace.held_s() or self._poll_s)
+                self._give_back_ready()
+        finally:
+            await self._driver.close()
+
+    def left_in_hand(self) -> list[Retry]:
+        """Return what undoes the leases of rows that nobody handed in: the worker is ending on a bug."""
+        return [self._untouched(row) for row in self._in_hand.values()]
+
+    async def _refill(self) -> None:
+        """Lease ahead of the slots, so that a freed one never waits for the database."""
+        wanted = self._pace.limit - len(self._ready)
+        if self._work.has_new_rows(self._driver.name):
+            self._ask_at = 0.0
+        if 2 * wanted <= self._pace.limit or time.monotonic() < self._ask_at:
+            return
+        leased = await self._work.write(
+            partial(
+                queue.lease,
+                critic=self._driver.name,
+                calls_max=wanted,
+                now_ms=self._work.clock_ms(),
+                lease_ms=self._lease_ms,
+            )
+        )
+        if len({row.call_seq for row in leased}) < wanted:
+            self._ask_at = time.monotonic() + self._poll_s
+        if not leased:
+            return
+        self._in_hand |= {row.seq: row for row in leased}
+        judgements, closed = await self._work.read(
+            partial(
+                prepare,
+                leased=leased,
+                driver=self._driver,
+                plan=self._work.plan,
+                paused=self._work.paused(),
+                rubrics=self._rubrics,
+            )
+        )
+        for finished in closed:
+            self._hand_in(finished)
+        self._ready.extend(judgements)
+
+    def _start(self, group: asyncio.TaskGroup) -> None:
+        """Put a judgement into every free slot."""
+        if self._driver.name in self._work.paused():
+            self._give_back_ready()
+        while self._ready and len(self._judging) < self._pace.limit and not self._pace.held_s():
+            judgement = self._ready.popleft()
+            left_ms = judgement.rows[0].lease_until_ms - self._work.clock_ms()
+            if left_ms < self._timeout_s * 1000:
+                self._give_back(judgement)
+                continue
+            task = group.create_task(self._judge(judgement))
+            self._judging.add(task)
+            task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._judging.discard(task)
+        self._work.news(self._driver.name).set()
+
+    async def _judge(self, judgement: Judgement) -> None:
+        started_at = time.monotonic()
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                verdicts = await self._driver.judge(judgement.case)
+            answer_ms = (time.monotonic() - started_at) * 1000
+            pairs = list(zip(judgement.rows, verdicts, strict=True))
+        except TimeoutError:
+            said = f"{self._driver.name} gave no answer within {self._timeout_s:g} s"
+            self._not_answered(judgement, started_at, CriticUnavailable(said, blames_call=True))
+        except CriticUnavailable as error:
+            self._not_answered(judgement, started_at, error)
+        except CriticMisconfigured as error:
+            await self._pause(judgement, str(error))
+        except Exception as error:
+            # A bug. This call's try counts, its neighbours' do not: else one bad call spends theirs.
+            for row in judgement.rows:
+                self._hand_in(self._later(row, 0.0, f"{type(error).__name__}: {error}", counts=True))
+            raise
+        else:
+            await self._answered()
+            for row, verdict in pairs:
+                self._hand_in(self._finished(row, verdict, judgement.prompt, answer_ms))
+
+    async def _answered(self) -> None:
+        self._pace.answered()
+        if self._was_paused:
+            self._was_paused = False
+            name = self._driver.name
+            await self._work.write(partial(resume_critic, critic=name, now_ms=self._work.clock_ms()))
+
+    def _not_answered(self, judgement: Judgement, started_at: float, error: CriticUnavailable) -> None:
+        """Hand a case back for another try, or close it where its tries or a day are spent."""
+        self._pace.not_answered(started_at)
+        now_ms = self._work.clock_ms()
+        for row in judgement.rows:
+            spent = row.attempts >= queue.ATTEMPTS_MAX if error.blames_call else False
+            if spent or now_ms - row.first_leased_at_ms > PATIENCE_MS:
+                reason = f"given up after {row.attempts} tries; the last: {error}"
+                self._hand_in(self._unscored(row, "failed", reason, judgement.prompt))
+            else:
+                wait_s = self._pace.wait_s(row.attempts, error.retry_after_s)
+                self._hand_in(self._later(row, wait_s, str(error), counts=error.blames_call))
+
+    async def _pause(self, judgement: Judgement, reason: str) -> None:
+        """Stop asking this critic, and let the next one have what waits for it."""
+        self._give_back(judgement)
+        name, now_ms = self._driver.name, self._work.clock_ms()
+        if name in self._work.paused():
+            return  # another judgement of the same moment has seen to it
+        until_ms = now_ms + self._pause_ms
+        self._work.pause(name, until_ms)
+        self._was_paused = True
+        self._pace.start_over()
+        self._give_back_ready()
+        log.error("%s is paused: %s", name, reason)
+        await self._work.write(
+            partial(pause_critic, critic=name, until_ms=until_ms, reason=reason, now_ms=now_ms)
+        )
+        await self._pass_on()
+
+    async def _pass_on(self) -> None:
+        """Give the next critic a row for each that waits here; those here wait for the pause to end."""
+        plan, name, after_seq = self._work.plan, self._driver.name, 0
+        while plan.critics[-1] != name:
+            rows = await self._work.read(
+                partial(waiting_rows, critics=[name], others=False, after_seq=after_seq, limit=PASS_ON_ROWS)
+            )
+            if not rows:
+                break
+            after_seq, paused = rows[-1].seq, self._work.paused()
+            scores = [score for row in rows for score in plan.after(name, row, row.prompt, paused)]
+            await self._work.write(partial(queue.add_scores, scores=scores, now_ms=self._work.clock_ms()))
+            self._work.tell({score.critic for score in scores})
+
+    def _finished(self, row: Leased, verdict: Verdict, prompt: str, answer_ms: float) -> Finished:
+        if isinstance(verdict, Answer):
+            return Finished(
+                row.seq,
+                row.token,
+                "scored",
+                probabilities=verdict.probabilities,
+                score=score_of(verdict.probabilities),
+                confidence=verdict.confidence,
+                draws=verdict.draws,
+                why=verdict.why,
+                model_reported=verdict.model_reported,
+                input_tokens=verdict.input_tokens,
+                output_tokens=verdict.output_tokens,
+                cost_usd=verdict.cost_usd,
+                answer_ms=answer_ms,
+            )
+        if isinstance(verdict, Refused):
+            closed = self._unscored(row, "refused", verdict.reason, prompt)
+            return replace(
+                closed,
+                answer_ms=answer_ms,
+                model_reported=verdict.model_reported,
+                input_tokens=verdict.input_tokens,
+                output_tokens=verdict.output_tokens,
+            )
+        status = "ungraded" if isinstance(verdict, CannotJudge) else "failed"
+        return replace(self._unscored(row, status, verdict.reason, prompt), answer_ms=answer_ms)
+
+    def _unscored(self, row: Leased, status: str, reason: str, prompt: str) -> Finished:
+        """Return a row closed without a score, and the row of whoever is to judge instead."""
+        then = self._work.plan.after(row.critic, row, prompt, self._work.paused())
+        return Finished(row.seq, row.token, status, reason, then=tuple(then))
+
+    def _give_back_ready(self) -> None:
+        while self._ready:
+            self._give_back(self._ready.popleft())
+
+    def _give_back(self, judgement: Judgement) -> None:
+        """Hand back what was not asked, at once and uncounted."""
+        for row in judgement.rows:
+            self._hand_in(self._untouched(row))
+
+    def _untouched(self, row: Leased) -> Retry:
+        return self._later(row, 0.0, None, counts=False)
+
+    def _later(self, row: Leased, wait_s: float, error: str | None, *, counts: bool) -> Retry:
+        return Retry(row.seq, row.token, self._work.clock_ms() + int(wait_s * 1000), error, counts)
+
+    def _hand_in(self, result: Finished | Retry) -> None:
+        self._in_hand.pop(result.seq, None)
+        self._work.hand_in(result)
+
+
+async def _set_within(event: asyncio.Event, timeout_s: float) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            await event.wait()
+    except TimeoutError:
+        return

@@ -1,0 +1,74 @@
+"""How many judgements one critic gets at once, and how long a failed one waits.
+
+Flow: critic.lane tells each answer or failure -> `Pace` -> `limit`, `wait_s`, `held`. Pure but for the clock.
+"""
+
+import random
+import time
+from collections.abc import Callable
+
+#: The first round starts this wide; every answer widens it by one, so a round doubles it.
+LIMIT_AT_FIRST = 8
+WAIT_MAX_S = 300.0
+#: After so many rounds without one answer nothing is sent for a while, whatever waits.
+ROUNDS_IN_VAIN_MAX = 5
+HOLD_MAX_S = 60.0
+
+
+class Pace:
+    """Grows with every answer, halves once a round when the provider gives none.
+
+    A round is what was sent since the limit last fell: a hundred refusals of the same moment halve it once.
+    """
+
+    def __init__(
+        self, limit_max: int, retry_s: float, *, clock: Callable[[], float] = time.monotonic, seed: int = 0
+    ) -> None:
+        self._limit_max = limit_max
+        self._limit = min(LIMIT_AT_FIRST, limit_max)
+        self._retry_s = retry_s
+        self._clock = clock
+        self._random = random.Random(seed)  # noqa: S311  (jitter, no secret)
+        self._fell_at = clock()
+        self._in_vain = 0
+        self._held_until = 0.0
+
+    @property
+    def limit(self) -> int:
+        """How many may be in flight now, at least 1."""
+        return self._limit
+
+    def held_s(self) -> float:
+        """Return for how many seconds nothing is to be sent; 0 where something may."""
+        return max(0.0, self._held_until - self._clock())
+
+    def answered(self) -> None:
+        """The provider answered, be it with a refusal."""
+        self._in_vain = 0
+        self._held_until = 0.0
+        self._limit = min(self._limit_max, self._limit + 1)
+
+    def not_answered(self, started_at: float) -> None:
+        """The provider did not answer a judgement that was sent at `started_at` of the clock."""
+        if started_at < self._fell_at:
+            return
+        self._limit = max(1, self._limit // 2)
+        self._fell_at = self._clock()
+        self._in_vain += 1
+        if self._in_vain >= ROUNDS_IN_VAIN_MAX:
+            held_s = self._retry_s * 2.0 ** (self._in_vain - ROUNDS_IN_VAIN_MAX)
+            self._held_until = self._fell_at + min(held_s, HOLD_MAX_S)
+
+    def start_over(self) -> None:
+        """After a pause one judgement asks whether the provider answers again."""
+        self._limit = 1
+
+    def wait_s(self, attempts: int, retry_after_s: float | None) -> float:
+        """Return how long a failed judgement waits: what the provider said, or longer as failures repeat.
+
+        The wait doubles from `retry_s` up to five minutes, of which the last half is random, so that what
+        failed together does not come back together.
+        """
+        repeated = min(max(attempts, self._in_vain, 1) - 1, 30)
+        backoff_s = min(self._retry_s * 2.0**repeated, WAIT_MAX_S) * self._random.uniform(0.5, 1.0)
+        return max(backoff_s, retry_after_s or 0.0)

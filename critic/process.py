@@ -1,0 +1,67 @@
+"""The critic's child process: what `ingest.children.Child` runs beside the server.
+
+Flow: settings -> rubrics, drivers, the newest guard fit -> critic.worker and critic.refit, until `stop`.
+"""
+
+import asyncio
+import logging
+from functools import partial
+from multiprocessing.synchronize import Event
+
+from critic import drivers, queue
+from critic.calls import outputs_read
+from critic.drivers.local import LocalDriver
+from critic.plan import Plan
+from critic.refit import Refitting
+from critic.work import Work
+from critic.worker import Worker
+from ingest.settings import Settings
+from ingest.store import Store, sqlite_path
+from rubrics import load_rubrics
+
+log = logging.getLogger(__name__)
+
+#: How soon a stop asked for by the server is seen.
+STOP_POLL_S = 0.1
+
+
+def run_critic(settings: Settings, store: Store, stop: Event) -> None:
+    """Score calls until `stop` is set. With `LOWLIGHT_CRITIC=none` it only waits.
+
+    Raises:
+        BadSettings: an unknown critic, or one without its key.
+        BadRubric: a rubric file that cannot be used.
+        ExceptionGroup: a bug, see `critic.worker.Worker`; start it again.
+    """
+    configured = drivers.build(settings)
+    if not configured:
+        stop.wait()
+        return
+    plan = Plan(configured, load_rubrics(settings.rubrics_dir), settings.egress)
+    asyncio.run(_run(settings, Work(store, plan), configured, stop))
+
+
+async def _run(settings: Settings, work: Work, configured: list[drivers.Driver], stop: Event) -> None:
+    # The guard reads every call, also where the local critic is not among those that score.
+    own = [driver for driver in configured if isinstance(driver, LocalDriver)]
+    local = own[0] if own else LocalDriver(settings.base_rate)
+    worker = Worker(settings, work, configured, local)
+    refitting = Refitting(work, worker.taking, local, settings.base_rate)
+    if sqlite_path(settings.database_url) is not None:
+        # One file has one server and that one critic: whatever is leased was the last one's.
+        back = await work.write(partial(queue.release_leases, now_ms=work.clock_ms()))
+        if back:
+            log.info("%d rows that an earlier worker had in hand are due again", back)
+    worker.taking.outputs_read = await work.read(outputs_read)
+    await refitting.begin()
+    stopping = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_watch(stop, stopping))
+        group.create_task(refitting.run(stopping))
+        group.create_task(worker.run(stopping))
+
+
+async def _watch(stop: Event, stopping: asyncio.Event) -> None:
+    while not stop.is_set():
+        await asyncio.sleep(STOP_POLL_S)
+    stopping.set()

@@ -1,0 +1,105 @@
+"""The worker: takes calls in, judges them in one lane per critic, writes what came of it.
+
+Flow: critic.process -> `run` -> critic.taking and critic.lane, until told to stop. One output per judgement,
+however many are in flight.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from functools import partial
+
+from critic import queue
+from critic.calls import waiting_rows
+from critic.drivers.base import Driver
+from critic.drivers.local import LocalDriver
+from critic.lane import PASS_ON_ROWS, PAUSE_MS, Lane
+from critic.pace import Pace
+from critic.pauses import resume_critic
+from critic.taking import Taking
+from critic.work import Work
+from ingest.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+class Worker:
+    """Scores what waits until told to stop, then finishes what it has in hand.
+
+    Any error that is not a provider's is a bug and ends the worker: whoever started it starts it again, the
+    leases bring its calls back, and a call's attempts are bounded.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        work: Work,
+        drivers: Sequence[Driver],
+        local: LocalDriver,
+        *,
+        pause_ms: int = PAUSE_MS,
+    ) -> None:
+        self._work = work
+        self.taking = Taking(work, local, poll_s=settings.critic_poll_s)
+        self._lanes = [
+            Lane(
+                work,
+                driver,
+                Pace(settings.critic_in_flight_max, settings.critic_retry_s),
+                timeout_s=settings.critic_timeout_s,
+                poll_s=settings.critic_poll_s,
+                pause_ms=pause_ms,
+            )
+            for driver in drivers
+        ]
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set; at least one critic must be configured.
+
+        Raises:
+            ExceptionGroup: bugs, and a store that stays away. What was in hand is given back first where
+                that is still possible.
+        """
+        await self._begin()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._work.settle())
+                group.create_task(self._wake_all(stop))
+                parts = [group.create_task(self.taking.run(stop))]
+                parts += [group.create_task(lane.run(stop)) for lane in self._lanes]
+                await asyncio.wait(parts)
+                self._work.close()
+        except BaseException:
+            left = [retry for lane in self._lanes for retry in lane.left_in_hand()]
+            await self._work.settle_rest(left)
+            raise
+
+    async def _wake_all(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self._work.tell(self._work.plan.critics)
+
+    async def _begin(self) -> None:
+        """Forget old pauses (a key may be mended) and give rows of critics no longer configured away."""
+        plan, now_ms = self._work.plan, self._work.clock_ms()
+        for critic in plan.critics:
+            await self._work.write(partial(resume_critic, critic=critic, now_ms=now_ms))
+        after_seq = 0
+        while True:
+            rows = await self._work.read(
+                partial(
+                    waiting_rows, critics=plan.critics, others=True, after_seq=after_seq, limit=PASS_ON_ROWS
+                )
+            )
+            if not rows:
+                return
+            after_seq = rows[-1].seq
+            scores = [score for row in rows for score in plan.after(None, row, row.prompt, ())]
+            await self._work.write(
+                partial(
+                    queue.hand_over,
+                    seqs=[row.seq for row in rows],
+                    reason="its critic is no longer configured (LOWLIGHT_CRITIC)",
+                    scores=scores,
+                    now_ms=now_ms,
+                )
+            )
