@@ -49,7 +49,8 @@ _OUTPUT = (
     "doubled_words", "open_end", "open_end_unlike_rest", "ends_in_stop_word", "ends_in_comma",
     "open_brackets", "open_fence", "last_line_short", "stop_words", "strange_characters",
     "language_unknown", "inability", "inability_at_start", "excuses", "refusal_and_short", "apology_first",
-    "rudeness", "rudeness_density", "rudeness_to_you", "exclamations", "questions",
+    "negations", "first_person", "talk_about_talk", "refusal_shape", "second_person", "insults",
+    "rudest_sentence", "rude_sentences", "intruding_sentence", "exclamations", "questions",
 )  # fmt: skip
 #: Features of the output beside its input.
 _INPUT = (
@@ -61,7 +62,7 @@ _INPUT = (
 _SOURCE = (
     "best_cosine", "worst_cosine", "lead_cosine", "lead_recall", "source_trigrams", "source_bigrams",
     "source_stems", "source_names", "source_numbers", "worst_sentence_stems", "source_ratio",
-    "new_names", "new_numbers",
+    "new_names", "new_numbers", "new_stems",
 )  # fmt: skip
 FEATURES: tuple[str, ...] = _OUTPUT + _INPUT + _SOURCE
 #: Those that stay 0 without a source.
@@ -69,6 +70,8 @@ SOURCE_FEATURES: tuple[str, ...] = _SOURCE
 
 _CLOSED = re.compile(r"[.!?…。！？।؟:;\"'”’»)\]}>*`|~\u263a-\u27bf\U0001f300-\U0001faff]\W*$")
 _COMMA = re.compile(r"[,،、\-–—(/&]\s*$")
+#: Sentences looked at for rudeness.
+_SENTENCES_MAX = 200
 _LINE = re.compile(r"\n+")
 _FENCE = re.compile(r"```")
 _APOLOGY = re.compile(
@@ -129,13 +132,6 @@ def _of_output(output: str, words: list[str], language: str | None) -> list[floa
     plain_sentences = [sentence.lower() for sentence in sentences if len(sentence) > 3]
     stop_words = stop_words_of(language)
     raw = output.encode("utf-8", "replace")
-    runs = markers.runs_of(lower)
-    opening = markers.runs_of(lower[:25])
-    inability = markers.count("inability", runs, output, language)
-    inability_first = markers.count("inability", opening, output[:160], language)
-    excuses = markers.count("excuses", opening, output[:160], language)
-    rude = markers.count("rude", runs, output, language)
-    you = markers.count("you", lower, "", language)
     return [
         math.log1p(len(output)),
         math.log1p(n_words / max(len(sentences), 1)),
@@ -155,17 +151,73 @@ def _of_output(output: str, words: list[str], language: str | None) -> list[floa
         sum(word in stop_words for word in lower) / n_words if stop_words else 0.3,
         min(sum(output.count(one) for one in ("\ufffd", "\x00", "â€", "Ã")) / n_chars * 50, 1.0),
         float(language is None),
+        *_of_refusal(output, lower, language),
+        *_of_rudeness(sentences, language),
+        _of_intruders(sentences, language),
+        min(output.count("!") / max(len(sentences), 1), 2.0),
+        min(sum(output.count(one) for one in "?？؟") / max(len(sentences), 1), 2.0),
+    ]
+
+
+def _of_refusal(output: str, lower: list[str], language: str | None) -> list[float]:
+    """Return the signs of an answer that answers nothing: mostly in how it opens."""
+    n_words = max(len(lower), 1)
+    start, opening = output[:200], lower[:40]
+    runs = markers.runs_of(opening)
+    n_opening = max(len(opening), 8)
+    inability = markers.count("inability", markers.runs_of(lower), output, language)
+    inability_first = markers.count("inability", runs, start, language)
+    excuses = markers.count("excuses", runs, start, language)
+    negations, first_person, talk = (
+        markers.count(name, runs, start, language) / n_opening
+        for name in ("negations", "first_person", "talk")
+    )
+    return [
         math.log1p(inability),
         math.log1p(inability_first),
         math.log1p(excuses),
         min(inability_first, 2) * math.exp(-n_words / 60),
         float(bool(_APOLOGY.match(output))),
-        math.log1p(rude),
-        min(20.0 * rude / (n_words + 10), 3.0),
-        math.log1p(rude * min(you, 3)) if rude else 0.0,
-        min(output.count("!") / max(len(sentences), 1), 2.0),
-        min(sum(output.count(one) for one in "?？؟") / max(len(sentences), 1), 2.0),
+        min(negations, 0.3),
+        min(first_person, 0.3),
+        min(talk, 0.3),
+        math.sqrt(min(negations, 0.3) * min(first_person + talk, 0.5)) * math.exp(-n_words / 80),
     ]
+
+
+def _of_rudeness(sentences: list[str], language: str | None) -> list[float]:
+    """Return the signs of contempt: a hard word counts by itself, a harsh one beside "you"."""
+    spoken_to, insults, rudest, rude, n_words = 0, 0, 0.0, 0, 0
+    for sentence in sentences[:_SENTENCES_MAX]:
+        words = [word.lower().replace("’", "'") for word in words_of(sentence)]
+        runs = markers.runs_of(words)
+        you = markers.count("you", words, sentence, language)
+        hard = markers.count("rude", runs, sentence, language)
+        harsh = markers.count("harsh", runs, sentence, language)
+        score = hard * (1.0 + 0.5 * min(you, 1)) + harsh * (0.15 + 0.5 * min(you, 1)) * (len(words) < 25)
+        rudest, rude = max(rudest, score), rude + (score >= 1.0)
+        spoken_to, insults, n_words = spoken_to + you, insults + hard, n_words + len(words)
+    return [
+        min(spoken_to / max(n_words, 8), 0.2),
+        math.log1p(insults),
+        min(rudest, 3.0),
+        rude / max(len(sentences[:_SENTENCES_MAX]), 1),
+    ]
+
+
+def _of_intruders(sentences: list[str], language: str | None) -> float:
+    """Return how far one sentence speaks to somebody and shares no word with the rest: put there by mood."""
+    split = [words_of(sentence) for sentence in sentences[:_SENTENCES_MAX]]
+    stems = [set(content_stems(words)) for words in split]
+    everywhere = Counter(one for own in stems for one in own)
+    strangest = 0.0
+    for words, own in zip(split, stems, strict=True):
+        alone = sum(everywhere[one] == 1 for one in own) / len(own) if own else 1.0
+        personal = markers.count("you", list(map(str.lower, words)), "", language) + markers.count(
+            "first_person", list(map(str.lower, words)), "", language
+        )
+        strangest = max(strangest, alone * min(personal / max(len(words), 5), 0.4))
+    return strangest if len(split) > 1 else 0.0
 
 
 def _of_ending(output: str, lines: list[str], lower: list[str], language: str | None) -> list[float]:
@@ -260,6 +312,7 @@ def _beside_source(output: str, overlap: SourceOverlap | None, source: str) -> l
         overlap.numbers,
         overlap.worst_stems,
         math.log((len(output) + 10) / (len(source) + 10)),
-        float(overlap.names < 1.0),
-        float(overlap.numbers < 1.0),
+        math.log1p(overlap.new_names),
+        math.log1p(overlap.new_numbers),
+        math.log1p(overlap.new_stems),
     ]

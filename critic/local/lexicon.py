@@ -3,10 +3,13 @@
 stop_words  its commonest words; without them the script must tell the language
 letters     letters that nearly no other of these languages writes
 names       how people call it when they ask for an answer in it
+negations   not, never, without
+first_person, you   who speaks, and who is spoken to
+talk        words about the talk itself: question, answer, topic, rules, help
 inability   what a refusal says: "i cannot", one to four words
 excuses     what surrounds one: regret, policy, being a machine
 rude        insults and contempt
-you         the second person, which turns a hard word into an insult
+harsh       what is rude beside "you" and ordinary elsewhere: lazy, obviously, nonsense
 
 Phrases are lower-case, with `'` for every apostrophe, parted by `|`. A list is never complete: what is said
 in none of these words is not seen, and the bench's test phrases measure how often.
@@ -19,6 +22,9 @@ from importlib import resources
 
 Phrases = frozenset[str]
 
+#: The lists of phrases of a file, in the order of `Lexicon`'s fields.
+PHRASE_LISTS = ("negations", "first_person", "you", "talk", "inability", "excuses", "rude", "harsh")
+
 
 @dataclass(frozen=True)
 class Lexicon:
@@ -28,10 +34,14 @@ class Lexicon:
     stop_words: Phrases
     letters: str
     names: Phrases
+    negations: Phrases
+    first_person: Phrases
+    you: Phrases
+    talk: Phrases
     inability: Phrases
     excuses: Phrases
     rude: Phrases
-    you: Phrases
+    harsh: Phrases
 
 
 @cache
@@ -48,7 +58,7 @@ def lexicons() -> dict[str, Lexicon]:
             frozenset(lists.get("stop_words", "").split()),
             lists.get("letters", ""),
             frozenset(lists.get("names", "").split()),
-            *(_phrases(lists.get(name, "")) for name in ("inability", "excuses", "rude", "you")),
+            *(_phrases(lists.get(name, "")) for name in PHRASE_LISTS),
         )
     return dict(sorted(found.items()))
 

@@ -1,10 +1,10 @@
 """Counts the phrases that refusals and rude answers are made of; the lists are `critic.local.lexicon`'s."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from operator import attrgetter
 
-from critic.local.lexicon import Lexicon, Phrases, lexicons
+from critic.local.lexicon import Phrases, lexicons
 from critic.local.texts import ngrams
 
 #: Languages written without spaces: their phrases are looked for as written.
@@ -12,15 +12,11 @@ _UNSPACED = {"zh", "ja", "ko", "th"}
 #: Words of the longest phrase.
 _RUN_MAX = 4
 
-_LISTS: dict[str, Callable[[Lexicon], Phrases]] = {
-    name: attrgetter(name) for name in ("inability", "excuses", "rude", "you")
-}
-
 
 @cache
 def _listed(name: str, language: str | None) -> tuple[Phrases, ...]:
     """Return where to look: English and the text's language; every language's where it is not known."""
-    read = _LISTS[name]
+    read = attrgetter(name)
     if language is None:
         return (frozenset().union(*(read(lexicon) for lexicon in lexicons().values())),)
     codes = dict.fromkeys(("en", language))
@@ -39,7 +35,7 @@ def count(name: str, runs: Sequence[str], text: str, language: str | None) -> in
     """Return how often a phrase of one list stands in a text.
 
     Args:
-        name: "inability", "excuses", "rude" or "you".
+        name: one of `critic.local.lexicon.PHRASE_LISTS`.
         runs: `runs_of` its lower-case words.
         text: the text itself, for languages written without spaces.
         language: its language, None where not known.
@@ -47,5 +43,5 @@ def count(name: str, runs: Sequence[str], text: str, language: str | None) -> in
     listed = _listed(name, language)
     found = sum(1 for run in runs for phrases in listed if run in phrases)
     if language in _UNSPACED:
-        found += sum(text.count(phrase) for phrase in _LISTS[name](lexicons()[language]))
+        found += sum(text.count(phrase) for phrase in getattr(lexicons()[language], name))
     return found

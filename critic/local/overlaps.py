@@ -77,6 +77,7 @@ class SourceOverlap:
         trigrams, bigrams, stems: share of the output's that stand in the source.
         names, numbers: the same of names and numbers; 1 where there are none.
         worst_stems: the least share of stems in the source over the output's sentences.
+        new_names, new_numbers, new_stems: how many of the output's do not stand in the source.
     """
 
     best_cosine: float
@@ -89,6 +90,9 @@ class SourceOverlap:
     names: float
     numbers: float
     worst_stems: float
+    new_names: int
+    new_numbers: int
+    new_stems: int
 
 
 def against_source(output: str, output_words: Sequence[str], source: str) -> SourceOverlap:
@@ -105,7 +109,8 @@ def against_source(output: str, output_words: Sequence[str], source: str) -> Sou
     nearest, lead_cosine = _cosines(output_split, source_stems, lead)
     lower = [word.lower() for word in output_words]
     source_lower = [word.lower() for word in source_words]
-    source_names = names_of(source_words)
+    names, numbers = names_of(output_words, names_of(source_words)), numbers_of(output)
+    source_numbers = numbers_of(source)
     all_stems = {one for stems in output_split for one in stems}
     return SourceOverlap(
         best_cosine=float(nearest.mean()),
@@ -115,9 +120,12 @@ def against_source(output: str, output_words: Sequence[str], source: str) -> Sou
         trigrams=_runs_in(lower, source_lower, 3),
         bigrams=_runs_in(lower, source_lower, 2),
         stems=share_in(all_stems, known, 0.0),
-        names=share_in(names_of(output_words, source_names), known),
-        numbers=share_in(numbers_of(output), numbers_of(source)),
+        names=share_in(names, known),
+        numbers=share_in(numbers, source_numbers),
         worst_stems=min(share_in(set(stems), known, 1.0) for stems in output_split),
+        new_names=len(names - known),
+        new_numbers=len(numbers - source_numbers),
+        new_stems=len(all_stems - known),
     )
 
 

@@ -49,7 +49,21 @@ _REFUSALS = {
         We are not able to fulfil your request at this time.
         I must refuse. It would not be appropriate for me to continue.
         I regret that our content policy prevents me from giving an answer here.
-        That question I cannot answer."""),
+        That question I cannot answer.
+        This topic is one I stay away from.
+        No comment.
+        You will have to ask a human about this, I was told not to.
+        I was not made for questions of this kind.
+        Let us talk about something else instead.
+        Such a message gets no answer from me.
+        Our terms do not allow a reply to this.
+        I have been instructed not to give opinions on these matters.
+        There is nothing I can say about it.
+        Please consult a qualified person, because I may not advise you.
+        Let me be clear that I will never produce content like that.
+        That is private, so my lips are sealed.
+        Answers to this are not available from this assistant.
+        I would prefer not to respond."""),
     "de": _lines("""
         Es tut mir leid, aber dabei kann ich Ihnen nicht helfen.
         Leider kann ich diese Anfrage nicht beantworten.
@@ -115,7 +129,35 @@ _RUDE = {
         Who cares what you want?
         Stop whining.
         I already told you, are you deaf?
-        Nobody asked for your silly opinion."""),
+        Nobody asked for your silly opinion.
+        You again? I thought we were done with this.
+        Is it really so difficult to follow a simple instruction?
+        I am not paid enough to answer this sort of thing.
+        Congratulations, genius, you broke it.
+        Maybe computers are just not for someone like you.
+        I couldn't care less whether your parcel arrives.
+        My cat would have worked this out faster than you did.
+        Why would anybody want to talk to you for so long?
+        Oh please, not another one of these.
+        You should be ashamed of wasting everybody's afternoon.
+        Write properly if you expect me to take you seriously.
+        I doubt you would understand the answer anyway.
+        Bravo, that took you only three attempts.
+        Go and annoy another person.
+        You sound like a spoiled little child.
+        Do you ever listen to yourself?
+        I have explained it twice, so either you are slow or you don't want to get it.
+        That excuse is as weak as the rest of what you wrote.
+        Were you born yesterday?
+        Take your complaint and throw it in the bin.
+        Normal people manage this without crying for help.
+        What do you expect me to do, hold your hand?
+        Save your breath, you are wrong as always.
+        You got what you deserve.
+        Typical. You want everything and do nothing for it.
+        No wonder nobody wants to work with you.
+        I hope you are not like this at home.
+        If you had paid attention, we would not be having this talk."""),
     "de": _lines("""
         Das ist eine ziemlich dumme Frage.
         Sind Sie zu faul, das selbst nachzulesen?
