@@ -21,10 +21,12 @@ from api.background import background
 from api.errors import CannotServe
 from api.schema import upgrade
 from critic import drivers
+from critic.process import run_critic
 from ingest.children import Child, Target
 from ingest.lock import ServerLock
 from ingest.settings import Settings
 from ingest.store import OpenStore, sqlite_path
+from outliers.process import run_outliers
 from rubrics import BadRubric, load_rubrics
 
 __all__ = ["background", "serve"]
@@ -126,7 +128,8 @@ def _check_critics(settings: Settings) -> None:
 def _listen(host: str, port: int) -> socket.socket:
     bare = host.strip("[]")
     family = socket.AF_INET6 if ":" in bare else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # With the protocol named, asyncio sets TCP_NODELAY on what it accepts; else each receipt waits 40 ms.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((bare, port))
@@ -146,7 +149,9 @@ def _address(listener: socket.socket) -> str:
 
 
 def _start_children(settings: Settings, store: OpenStore) -> dict[str, Child]:
-    targets: dict[str, Target] = {}
+    targets: dict[str, Target] = {"outliers": run_outliers}
+    if drivers.wanted(settings):
+        targets["critic"] = run_critic
     return {name: Child(name, target, settings, store) for name, target in targets.items()}
 
 

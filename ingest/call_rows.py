@@ -12,6 +12,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from ingest.latency import OVER, bucket_of, per_output_token_ms
 from ingest.texts import KeptText, kept_context, kept_messages, kept_text
 from ingest.wire import Call, epoch_ms
@@ -29,22 +31,76 @@ AHEAD_MS_MAX = 600_000
 SliceKey = tuple[str, str, str, str, str, str]
 
 
+#: Columns of `call` in the order of `NewCall.row`; seq, project_id and slice_id come from the writer.
+CALL_COLUMNS = (
+    "id",
+    "received_at_ms",
+    "started_at_ms",
+    "outcome",
+    "latency_ms",
+    "first_token_ms",
+    "finish_reason",
+    "error_type",
+    "error_message",
+    "retries",
+    "input_tokens",
+    "output_tokens",
+    "cached_input_tokens",
+    "reasoning_tokens",
+    "cost_usd",
+    "user_id",
+    "session_id",
+    "trace_id",
+    "span_id",
+    "response_id",
+    "sample_rate",
+    "input_chars",
+    "output_chars",
+    "context_chars",
+    "tags",
+    "tools",
+)
+#: Columns of `call_text` in the order of `NewCall.text`; call_seq comes from the writer.
+TEXT_COLUMNS = (
+    "input",
+    "input_json",
+    "input_sha256",
+    "output",
+    "output_json",
+    "output_sha256",
+    "context",
+    "marks",
+)
+
+
 @dataclass(slots=True)
 class NewCall:
-    """A call ready to be written, but for its `seq` and `slice_id`.
+    """A call ready to be written.
 
     Attributes:
         id: the caller's, `trace_id:span_id`, or a new UUIDv7.
-        row: columns of `call`.
-        text: columns of `call_text`; None where no text was sent.
+        row: values of CALL_COLUMNS.
+        text: values of TEXT_COLUMNS; None where no text was sent.
         counted: (measure, bucket) of each latency that is known.
+        weight: how many calls it stands for, 1 / sample_rate.
+        seq, slice_id: given by the writer.
     """
 
     id: str
     slice_key: SliceKey
-    row: dict[str, Any]
-    text: dict[str, Any] | None
+    started_at_ms: int
+    outcome: str
+    user_id: str | None
+    session_id: str | None
+    response_id: str | None
+    trace_id: str | None
+    span_id: str | None
+    row: tuple[Any, ...]
+    text: tuple[Any, ...] | None
     counted: list[tuple[str, int]]
+    weight: float
+    seq: int = 0
+    slice_id: int = 0
 
 
 class BadText(ValueError):
@@ -69,46 +125,58 @@ def new_call(call: Call, received_at_ms: int, replaced: frozenset[str] = frozens
         BadText: messages are nested too deeply, or hold a number outside 64 bits.
     """
     text, lengths = _text_row(call, replaced)
-    prompt, usage = call.prompt, call.usage
+    prompt, usage, error = call.prompt, call.usage, call.error
+    call_id = call.id or _id_of(call)
     outcome = _outcome(call)
-    error = call.error
-    row: dict[str, Any] = {
-        "id": call.id or _id_of(call),
-        "received_at_ms": received_at_ms,
-        "started_at_ms": _started_at_ms(call, received_at_ms),
-        "outcome": outcome,
-        "latency_ms": call.latency_ms,
-        "first_token_ms": call.first_token_ms,
-        "finish_reason": call.finish_reason,
-        "error_type": error and error.type and error.type[:ERROR_TYPE_CHARS_MAX],
-        "error_message": error and error.message and kept_text(error.message, ERROR_MESSAGE_BYTES_MAX).text,
-        "retries": call.retries,
-        "input_tokens": usage and usage.input_tokens,
-        "output_tokens": usage and usage.output_tokens,
-        "cached_input_tokens": usage and usage.cached_input_tokens,
-        "reasoning_tokens": usage and usage.reasoning_tokens,
-        "cost_usd": call.cost_usd,
-        "user_id": call.user_id,
-        "session_id": call.session_id,
-        "trace_id": call.trace_id,
-        "span_id": call.span_id,
-        "response_id": call.response_id,
-        "sample_rate": call.sample_rate,
-        "input_chars": lengths[0],
-        "output_chars": lengths[1],
-        "context_chars": lengths[2],
-        "tags": call.tags or None,
-        "tools": call.tools or None,
-    }
-    slice_key = (
-        call.provider or "",
-        call.model or "",
-        (prompt and prompt.name) or "",
-        (prompt and prompt.version) or "",
-        call.environment or "",
-        call.release or "",
+    started_at_ms = _started_at_ms(call, received_at_ms)
+    row = (
+        call_id,
+        received_at_ms,
+        started_at_ms,
+        outcome,
+        call.latency_ms,
+        call.first_token_ms,
+        call.finish_reason,
+        error and error.type and error.type[:ERROR_TYPE_CHARS_MAX],
+        error and error.message and kept_text(error.message, ERROR_MESSAGE_BYTES_MAX).text,
+        call.retries,
+        usage and usage.input_tokens,
+        usage and usage.output_tokens,
+        usage and usage.cached_input_tokens,
+        usage and usage.reasoning_tokens,
+        call.cost_usd,
+        call.user_id,
+        call.session_id,
+        call.trace_id,
+        call.span_id,
+        call.response_id,
+        call.sample_rate,
+        *lengths,
+        _json(call.tags),
+        _json(call.tools),
     )
-    return NewCall(row["id"], slice_key, row, text, _counted(call, outcome))
+    return NewCall(
+        id=call_id,
+        slice_key=(
+            call.provider or "",
+            call.model or "",
+            (prompt and prompt.name) or "",
+            (prompt and prompt.version) or "",
+            call.environment or "",
+            call.release or "",
+        ),
+        started_at_ms=started_at_ms,
+        outcome=outcome,
+        user_id=call.user_id,
+        session_id=call.session_id,
+        response_id=call.response_id,
+        trace_id=call.trace_id,
+        span_id=call.span_id,
+        row=row,
+        text=text,
+        counted=_counted(call, outcome),
+        weight=1 / call.sample_rate,
+    )
 
 
 def uuid7() -> str:
@@ -158,10 +226,14 @@ def _counted(call: Call, outcome: str) -> list[tuple[str, int]]:
     return counted
 
 
+def _json(value: Any) -> str | None:
+    return orjson.dumps(value).decode() if value else None
+
+
 def _text_row(
     call: Call, replaced: frozenset[str]
-) -> tuple[dict[str, Any] | None, tuple[int | None, int | None, int | None]]:
-    """Return the row of `call_text` and the whole lengths of input, output and context in characters."""
+) -> tuple[tuple[Any, ...] | None, tuple[int | None, int | None, int | None]]:
+    """Return the values of TEXT_COLUMNS, and the whole lengths of input, output and context in characters."""
     sent, answer = _kept("input", call.input), _kept("output", call.output)
     context, context_chars, context_cut = None, None, False
     if call.context is not None:
@@ -183,16 +255,17 @@ def _text_row(
     ):
         if cut:
             marks[name] = "replaced, cut" if name in marks else "cut"
-    return {
-        "input": sent and sent.text,
-        "input_json": sent is not None and sent.is_json,
-        "input_sha256": call.input_sha256 or (sent and sent.sha256),
-        "output": answer and answer.text,
-        "output_json": answer is not None and answer.is_json,
-        "output_sha256": call.output_sha256 or (answer and answer.sha256),
-        "context": context,
-        "marks": marks or None,
-    }, lengths
+    text = (
+        sent and sent.text,
+        sent is not None and sent.is_json,
+        call.input_sha256 or (sent and sent.sha256),
+        answer and answer.text,
+        answer is not None and answer.is_json,
+        call.output_sha256 or (answer and answer.sha256),
+        _json(context),
+        _json(marks),
+    )
+    return text, lengths
 
 
 def _kept(field: str, value: str | list[dict[str, Any]] | None) -> KeptText | None:

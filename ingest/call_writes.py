@@ -10,16 +10,15 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, func, insert, select
 
-from ingest.call_rows import NewCall, SliceKey
+from ingest.bulk import insert_rows
+from ingest.call_rows import CALL_COLUMNS, TEXT_COLUMNS, NewCall, SliceKey
 from ingest.latency import OTHER_SLICE, SLICES_MAX
 from ingest.signal_writes import resolve_waiting
-from ingest.tables import Call, CallText, EndUser, LatencyCount, Slice, Todo, columns
-from ingest.upsert import upsert
+from ingest.tables import Call, Slice, columns
 
 HOUR_MS = 3_600_000
 
-CALL, CALL_TEXT, TODO, SLICE = columns(Call), columns(CallText), columns(Todo), columns(Slice)
-LATENCY_COUNT, END_USER = columns(LatencyCount), columns(EndUser)
+CALL, SLICE = columns(Call), columns(Slice)
 
 
 class Kept(NamedTuple):
@@ -52,22 +51,20 @@ def keep_calls(
     fresh = list(new.values())
     found = _slice_ids(connection, project_id, {call.slice_key for call in fresh} - slices.keys())
     first_seq = (connection.execute(select(func.max(CALL.c.seq))).scalar() or 0) + 1
-    texts = []
+    rows, texts = [], []
     for seq, call in enumerate(fresh, first_seq):
-        row = call.row
-        row["seq"] = seq
-        row["project_id"] = project_id
-        row["slice_id"] = found[call.slice_key] if call.slice_key in found else slices[call.slice_key]
+        key = call.slice_key
+        call.seq = seq
+        call.slice_id = found[key] if key in found else slices[key]
+        rows.append((seq, project_id, call.slice_id, *call.row))
         if call.text is not None:
-            call.text["call_seq"] = seq
-            texts.append(call.text)
-    connection.execute(insert(CALL), [call.row for call in fresh])
-    if texts:
-        connection.execute(insert(CALL_TEXT), texts)
-    connection.execute(insert(TODO), [{"call_seq": call.row["seq"], "reason": "new"} for call in fresh])
+            texts.append((seq, *call.text))
+    insert_rows(connection, "call", ("seq", "project_id", "slice_id", *CALL_COLUMNS), rows)
+    insert_rows(connection, "call_text", ("call_seq", *TEXT_COLUMNS), texts)
+    insert_rows(connection, "todo", ("call_seq", "reason"), [(call.seq, "new") for call in fresh])
     _count_latencies(connection, fresh)
     _see_users(connection, project_id, fresh)
-    resolve_waiting(connection, project_id, [call.row for call in fresh])
+    resolve_waiting(connection, project_id, fresh)
     return Kept(len(fresh), found)
 
 
@@ -115,54 +112,34 @@ def _new_slice(connection: Connection, project_id: int, key: SliceKey) -> int:
     return int(connection.execute(made).scalar_one())
 
 
+_ADD_COUNT = """
+ON CONFLICT (slice_id, hour, measure, outcome, bucket) DO UPDATE
+SET n = latency_count.n + excluded.n, weight = latency_count.weight + excluded.weight"""
+
+
 def _count_latencies(connection: Connection, calls: Sequence[NewCall]) -> None:
     counts: dict[tuple[int, int, str, str, int], list[float]] = {}
     for call in calls:
-        row = call.row
-        hour = row["started_at_ms"] // HOUR_MS
+        hour = call.started_at_ms // HOUR_MS
         for measure, bucket in call.counted:
-            count = counts.setdefault((row["slice_id"], hour, measure, row["outcome"], bucket), [0, 0.0])
+            count = counts.setdefault((call.slice_id, hour, measure, call.outcome, bucket), [0, 0.0])
             count[0] += 1
-            count[1] += 1 / row["sample_rate"]
-    if not counts:
-        return
-    add = upsert(connection, LATENCY_COUNT)
-    add = add.on_conflict_do_update(
-        index_elements=list(LATENCY_COUNT.primary_key.columns),
-        set_={
-            "n": LATENCY_COUNT.c.n + add.excluded.n,
-            "weight": LATENCY_COUNT.c.weight + add.excluded.weight,
-        },
-    )
-    names = ("slice_id", "hour", "measure", "outcome", "bucket")
-    connection.execute(
-        add,
-        [
-            dict(zip(names, key, strict=True), n=int(n), weight=weight)
-            for key, (n, weight) in sorted(counts.items())
-        ],
-    )
+            count[1] += call.weight
+    rows = [(*key, int(n), weight) for key, (n, weight) in sorted(counts.items())]
+    columns = ("slice_id", "hour", "measure", "outcome", "bucket", "n", "weight")
+    insert_rows(connection, "latency_count", columns, rows, _ADD_COUNT)
+
+
+_KEEP_FIRST = """
+ON CONFLICT (project_id, user_id) DO UPDATE SET first_seen_at_ms = excluded.first_seen_at_ms
+WHERE excluded.first_seen_at_ms < end_user.first_seen_at_ms"""
 
 
 def _see_users(connection: Connection, project_id: int, calls: Sequence[NewCall]) -> None:
     """Remember when each person first came; calls may arrive in any order."""
     first: dict[str, int] = {}
     for call in calls:
-        user_id, at_ms = call.row["user_id"], call.row["started_at_ms"]
-        if user_id is not None and at_ms < first.get(user_id, at_ms + 1):
-            first[user_id] = at_ms
-    if not first:
-        return
-    see = upsert(connection, END_USER)
-    see = see.on_conflict_do_update(
-        index_elements=list(END_USER.primary_key.columns),
-        set_={"first_seen_at_ms": see.excluded.first_seen_at_ms},
-        where=see.excluded.first_seen_at_ms < END_USER.c.first_seen_at_ms,
-    )
-    connection.execute(
-        see,
-        [
-            {"project_id": project_id, "user_id": user_id, "first_seen_at_ms": at_ms}
-            for user_id, at_ms in sorted(first.items())
-        ],
-    )
+        if call.user_id is not None and call.started_at_ms < first.get(call.user_id, call.started_at_ms + 1):
+            first[call.user_id] = call.started_at_ms
+    rows = [(project_id, user_id, at_ms) for user_id, at_ms in sorted(first.items())]
+    insert_rows(connection, "end_user", ("project_id", "user_id", "first_seen_at_ms"), rows, _KEEP_FIRST)

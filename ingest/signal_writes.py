@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, exists, insert, select, update
 
+from ingest.call_rows import NewCall
 from ingest.tables import Call, Label, Signal, Todo, columns
 from ingest.upsert import upsert
 
@@ -74,28 +75,28 @@ def keep_labels(connection: Connection, project_id: int, rows: Sequence[dict[str
     return Counted(len(rows) - duplicates, duplicates)
 
 
-def resolve_waiting(connection: Connection, project_id: int, calls: Sequence[dict[str, Any]]) -> None:
+def resolve_waiting(connection: Connection, project_id: int, calls: Sequence[NewCall]) -> None:
     """Give the signals that waited for these new calls their `call_seq`.
 
     Args:
-        calls: rows of `call`, just written.
+        calls: just written, so that each has its `seq`.
     """
     waits, in_sessions = connection.execute(_ANY_WAITING).one()
     found: dict[int, int] = {}
     if waits:
-        by_id = {call["id"]: call["seq"] for call in calls}
+        by_id = {call.id: call.seq for call in calls}
         for seq, call_id, _span_id in _waiting(connection, project_id, "call_id", by_id):
             found[seq] = by_id[call_id]
-        by_response = {call["response_id"]: call["seq"] for call in calls if call["response_id"]}
+        by_response = {call.response_id: call.seq for call in calls if call.response_id}
         for seq, response_id, _span_id in _waiting(connection, project_id, "response_id", by_response):
             found[seq] = by_response[response_id]
-        by_span = {(call["trace_id"], call["span_id"]): call["seq"] for call in calls if call["span_id"]}
-        traces = {trace_id for trace_id, _span_id in by_span if trace_id}
+        by_span = {(call.trace_id, call.span_id): call.seq for call in calls if call.trace_id}
+        traces = {call.trace_id for call in calls if call.trace_id}
         for seq, trace_id, span_id in _waiting(connection, project_id, "trace_id", traces):
             if (trace_id, span_id) in by_span:
                 found[seq] = by_span[trace_id, span_id]
     if in_sessions:
-        found |= _taken_over(connection, project_id, [call for call in calls if call["session_id"]])
+        found |= _taken_over(connection, project_id, calls)
     if found:
         connection.execute(
             update(SIGNAL).where(SIGNAL.c.seq == bindparam("of")).values(call_seq=bindparam("to")),
@@ -125,9 +126,13 @@ def _waiting(
     return [(seq, key, span_id) for seq, key, span_id in connection.execute(query)]
 
 
-def _taken_over(connection: Connection, project_id: int, calls: Sequence[dict[str, Any]]) -> dict[int, int]:
+def _taken_over(connection: Connection, project_id: int, calls: Sequence[NewCall]) -> dict[int, int]:
     """Signals of these calls' sessions that belong to one of them, being the last before the signal."""
-    if not calls:
+    sessions: dict[str, list[tuple[int, int]]] = {}
+    for call in calls:
+        if call.session_id:
+            sessions.setdefault(call.session_id, []).append((call.started_at_ms, call.seq))
+    if not sessions:
         return {}
     owner = CALL.alias("owner")
     query = (
@@ -135,18 +140,12 @@ def _taken_over(connection: Connection, project_id: int, calls: Sequence[dict[st
         .outerjoin(owner, owner.c.seq == SIGNAL.c.call_seq)
         .where(
             SIGNAL.c.project_id == project_id,
-            SIGNAL.c.session_id.in_({call["session_id"] for call in calls}),
+            SIGNAL.c.session_id.in_(list(sessions)),
             *(SIGNAL.c[name].is_(None) for name in ("call_id", "response_id", "span_id")),
         )
     )
-    signals = connection.execute(query).all()
-    if not signals:
-        return {}
-    sessions: dict[str, list[tuple[int, int]]] = {}
-    for call in calls:
-        sessions.setdefault(call["session_id"], []).append((call["started_at_ms"], call["seq"]))
     taken, left = {}, set()
-    for seq, session_id, at_ms, owner_seq, owner_started_at_ms in signals:
+    for seq, session_id, at_ms, owner_seq, owner_started_at_ms in connection.execute(query).all():
         last = max((call for call in sessions[session_id] if call[0] <= at_ms), default=None)
         if last is not None and (owner_seq is None or last > (owner_started_at_ms, owner_seq)):
             taken[seq] = last[1]
