@@ -56,12 +56,7 @@ def case_of(connection: Connection, project_id: int, week_id: str) -> Case | Non
     )
     if row is not None:
         return _from_row(dict(row))
-    leading = leading_cohort(
-        [
-            *findings_of(connection, project_id, week_id, "bad"),
-            *findings_of(connection, project_id, week_id, "tail"),
-        ]
-    )
+    leading = leading_cohort(findings_of(connection, project_id, week_id, "bad"))
     if leading is None:
         return None
     return Case(week_id, "so_far", leading.case_sentence, leading, leading.examples[0], None, None, None)
@@ -78,7 +73,9 @@ def cases_of(connection: Connection, project_id: int, limit: int = 52) -> list[C
 def leading_cohort(findings: Sequence[Finding]) -> Finding | None:
     """Return the finding with most severity times users: how bad its calls were, and to how many people.
 
-    Severity is the mean P(bad) under the condition; where calls name no user, each bad call is one.
+    Only findings about bad calls are asked: that a large model is slower than a small one is no incident, and
+    a latency that is one has raised P(bad) by its own part. Severity is the mean P(bad) under the condition;
+    where calls name no user, each bad call counts as one.
     """
     return max(findings, key=lambda finding: finding.severity * (finding.users or finding.n_in), default=None)
 

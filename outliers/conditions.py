@@ -9,39 +9,18 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-#: Fields that a condition compares by equality; "" stands for not given.
-NAMED_FIELDS = (
-    "prompt_version",
-    "prompt",
-    "model",
-    "provider",
-    "environment",
-    "release",
-    "input_language",
-    "tool",
-    "tag",
-)
-#: Fields that a condition compares with a number: tokens, characters, days since the user's first call, and
-#: how many calls of the same user (or session) came before in the week.
-NUMBER_FIELDS = (
-    "input_tokens",
-    "input_chars",
-    "context_chars",
-    "user_age_days",
-    "calls_before",
-)
-#: Fields that say what failed; they name a cohort and never are its condition.
-FAILURE_FIELDS = ("guard_kind", "error_type", "finish_reason", "outcome")
-
 
 @dataclass(frozen=True)
 class Condition:
     """One test of one field.
 
     Attributes:
-        field: of `NAMED_FIELDS` or `NUMBER_FIELDS`, or "started_at".
-        op: "=", ">", "<" or "within".
-        value: a name; a number in the field's unit; for "within" two instants [since_ms, until_ms).
+        field: prompt_version, prompt, model, provider, environment, release, input_language, tool or tag;
+            input_tokens, input_chars, context_chars, user_age_days (since the user's first call),
+            calls_before (of the same user, where that user is new this week), of a slow tail also
+            output_tokens and retries; or started_at.
+        op: "=" for names, ">" or "<" for numbers, "within" for started_at.
+        value: a name ("" stands for not given); a number in the field's unit; or two instants.
         key: the tag's name where the field is "tag".
     """
 

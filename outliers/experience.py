@@ -147,7 +147,7 @@ class SliceMeans:
         for key, enough in (((slice_id, part), self.ENOUGH), ((None, part), 1)):
             total, n = self.sums.get(key, (0.0, 0))
             if n >= enough:
-                return min(1.0, total / n)
+                return min(1.0, max(0.0, total / n))
         return self.base_rate if part == "critic" else 0.0
 
 

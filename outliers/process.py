@@ -1,0 +1,54 @@
+"""The child process that keeps experiences, findings, changes and cases up to date.
+
+Flow: ingest.children starts `run_outliers` -> outliers.refresh ranks what is new -> outliers.weekly computes
+the weeks that changed -> everything is written through `Store.write`. No page waits for it.
+"""
+
+import logging
+import time
+from multiprocessing.synchronize import Event
+
+from ingest.errors import IngestError
+from ingest.settings import Settings
+from ingest.store import Store
+from outliers.refresh import Ranking, new_ranking, now_ms, refresh_experience
+from outliers.weekly import compute_weeks
+
+#: The weekly computation takes at most this share of one core, however short `refresh_s` is.
+BUSY_MAX = 0.2
+
+log = logging.getLogger(__name__)
+
+
+def run_outliers(settings: Settings, store: Store, stop: Event) -> None:
+    """Refresh at once, then whenever `refresh_s` has passed, until `stop` is set; one line of log a run."""
+    ranking: Ranking | None = None
+    while not stop.is_set():
+        started = time.monotonic()
+        try:
+            if ranking is None:
+                with store.read() as connection:
+                    ranking = new_ranking(settings, connection)
+            run_once(settings, store, ranking)
+        except IngestError as error:
+            # What was not written is taken up again: cursors and marks move with the rows they stand for.
+            log.warning("the refresh waits for the next turn: %s", error)
+        took_s = time.monotonic() - started
+        stop.wait(max(settings.refresh_s, took_s * (1 / BUSY_MAX - 1)))
+
+
+def run_once(settings: Settings, store: Store, ranking: Ranking | None = None) -> int:
+    """Rank what is new and compute the weeks that changed; return how many calls were ranked."""
+    started = time.monotonic()
+    refreshed = refresh_experience(store, settings, ranking)
+    weeks = compute_weeks(store, settings, now_ms())
+    if refreshed.ranked or weeks:
+        found = ", ".join(f"{one.week.id}: {len(one.bad)} bad, {len(one.tail)} slow" for one in weeks)
+        log.info(
+            "ranked %d calls and computed %d weeks in %.1f s (%s)",
+            refreshed.ranked,
+            len(weeks),
+            time.monotonic() - started,
+            found or "no week changed",
+        )
+    return refreshed.ranked
