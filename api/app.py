@@ -15,7 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
-from api import intake_routes
+from api import intake_routes, pages, read_routes
 from api.errors import Refused
 from api.gate import Gate, allowed_hosts
 from api.readiness import readiness
@@ -58,6 +58,8 @@ def create_app(
     app.add_middleware(Gate, allowed_hosts=allowed_hosts(settings.allowed_hosts))
     _say_errors_in_one_shape(app)
     app.include_router(intake_routes.router)
+    app.include_router(read_routes.router)
+    app.include_router(pages.router)
     _add_operations(app)
     _document_intake(app)
     return app
@@ -120,7 +122,8 @@ def _say_errors_in_one_shape(app: FastAPI) -> None:
             405: f"{request.method} is not answered at {request.url.path}.",
         }
         message = words.get(error.status_code, error.detail)
-        response = Refused(error.status_code, f"http_{error.status_code}", message).response()
+        refused = Refused(error.status_code, f"http_{error.status_code}", message)
+        response = pages.error_page(request, refused) if pages.wants_page(request) else refused.response()
         for name, value in (error.headers or {}).items():
             response.headers[name] = value
         return response

@@ -1,0 +1,82 @@
+"""Rubrics: what critics are asked, and how far they could answer."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from dashboards.dateline import Dateline, dateline
+from dashboards.filters import Window, WindowQuery, window_of
+from dashboards.panels import Panel, panel
+from dashboards.queries.rubrics import RubricUse, Version, uses, versions
+from dashboards.words import many, share
+from ingest.settings import Settings
+from ingest.tables import DEFAULT_PROJECT
+
+
+@dataclass(frozen=True)
+class RubricLine:
+    """One rubric in its newest version, and how each critic answered that version.
+
+    Attributes:
+        newest: the version in use.
+        n_versions: versions that critics have met.
+        uses: answers in the window, per critic.
+    """
+
+    newest: Version
+    n_versions: int
+    uses: tuple[RubricUse, ...]
+
+
+@dataclass(frozen=True)
+class RubricsPage:
+    """Context of rubrics.html.
+
+    Attributes:
+        headline: how many rubrics are in use and how far they could be answered.
+        dateline: how fresh the page is.
+        window: the time that shares and means speak of.
+        rubrics: by name; empty before the critic first ran.
+    """
+
+    headline: str
+    dateline: Panel[Dateline]
+    window: Window
+    rubrics: Panel[tuple[RubricLine, ...]]
+
+
+def build(connection: Connection, settings: Settings, asked: WindowQuery, now: datetime) -> RubricsPage:
+    """Read the page."""
+    window = window_of(asked, settings.zone, now)
+    lines = panel("Rubrics", connection, lambda: rubric_lines(connection, window))
+    return RubricsPage(
+        headline=_headline(lines.data),
+        dateline=dateline(connection, now),
+        window=window,
+        rubrics=lines,
+    )
+
+
+def rubric_lines(connection: Connection, window: Window) -> tuple[RubricLine, ...]:
+    """Return every rubric in its newest version, and how that was answered in the window."""
+    by_name: dict[str, list[Version]] = {}
+    for version in versions(connection):
+        by_name.setdefault(version.name, []).append(version)
+    used = uses(connection, DEFAULT_PROJECT, window)
+    return tuple(
+        RubricLine(known[0], len(known), tuple(use for use in used if use.blob == known[0].blob))
+        for known in by_name.values()
+    )
+
+
+def _headline(lines: tuple[RubricLine, ...] | None) -> str:
+    if lines is None:
+        return "Rubrics"
+    if not lines:
+        return "No critic has met a rubric yet."
+    asked = sum(use.n for line in lines for use in line.uses)
+    if not asked:
+        return f"{many(len(lines), 'rubric')}; nothing was asked in this window."
+    scored = sum(use.scored for line in lines for use in line.uses)
+    return f"{many(len(lines), 'rubric')}; {share(scored / asked)} of {many(asked, 'answer')} are scores."

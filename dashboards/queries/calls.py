@@ -1,0 +1,296 @@
+"""Lists of calls: newest first, filtered, with a bounded search in their texts.
+
+Flow: `CallsQuery` -> `list_calls` (keyset pages over the call_started index) -> `CallLine` rows. Texts
+are read for the rows of one page only, and in a search for a bounded time.
+"""
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection, Select, func, or_, select
+
+from dashboards.filters import CallsQuery, Window
+from dashboards.queries import AnyRow
+from dashboards.queries.grades import Grade, grades_of
+from dashboards.queries.slices import slice_ids
+from dashboards.texts import excerpt
+from dashboards.words import moment
+from ingest.tables import Call, CallText, Signal, Slice, columns
+from outliers.errors import BadCursor
+from outliers.tables import Experience
+from outliers.weeks import week_of
+
+CALL, TEXT, SIGNAL, SLICE = columns(Call), columns(CallText), columns(Signal), columns(Slice)
+EXPERIENCE = columns(Experience)
+
+#: How long one search reads texts before it answers with what it has and where it stands.
+SEARCH_TIME_S = 0.1
+_SEARCH_CHUNK = 500
+#: A thumb may be stamped a little before the answer that it is about.
+_EARLY_SIGNAL_MS = 86_400_000
+
+
+@dataclass(frozen=True)
+class CallLine:
+    """One call in a list.
+
+    Attributes:
+        id: the caller's id.
+        started_at: UTC.
+        prompt, prompt_version, provider, model: '' where not given.
+        outcome: answered, failed or aborted.
+        latency_ms: None where unknown.
+        error_type: of a failed call.
+        user_id, session_id: the application's own; None where not given.
+        p_bad: P(this was a bad experience), 0..1; None while not ranked.
+        signals: kinds of its signals, oldest first, each once.
+        asked: start of the last thing the user said, one line.
+        answered: start of the output, one line.
+        grade: what critics made of it; None while no critic took it up.
+    """
+
+    id: str
+    started_at: datetime
+    prompt: str
+    prompt_version: str
+    provider: str
+    model: str
+    outcome: str
+    latency_ms: float | None
+    error_type: str | None
+    user_id: str | None
+    session_id: str | None
+    p_bad: float | None
+    signals: tuple[str, ...]
+    asked: str
+    answered: str
+    grade: Grade | None
+
+
+@dataclass(frozen=True)
+class CallList:
+    """One page of a list of calls.
+
+    Attributes:
+        calls: newest first.
+        next_cursor: where to go on; None at the window's end.
+        searched_back_to: how far back a text search looked that did not reach the window's start, UTC.
+    """
+
+    calls: tuple[CallLine, ...]
+    next_cursor: str | None
+    searched_back_to: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Newest:
+    """When the newest call started, and its ISO week, so that an empty window can point there."""
+
+    at: datetime
+    week: str
+
+
+def list_calls(
+    connection: Connection, project_id: int, window: Window, asked: CallsQuery, critics: list[str]
+) -> CallList:
+    """Calls of the window that match every filter, newest first.
+
+    Args:
+        critics: as configured, first choice first.
+
+    Raises:
+        BadCursor: `asked.cursor` is not one of this list.
+    """
+    statement = _matching(connection, project_id, window, asked)
+    if asked.q:
+        return _search(connection, statement, asked, critics)
+    rows = connection.execute(statement.limit(asked.limit + 1)).all()
+    more = len(rows) > asked.limit
+    rows = rows[: asked.limit]
+    return CallList(lines_of(connection, rows, critics), _cursor(rows[-1]) if more else None)
+
+
+def lines_by_seq(connection: Connection, seqs: Sequence[int], critics: list[str]) -> dict[int, CallLine]:
+    """Lines of the calls with these keys, by key."""
+    if not seqs:
+        return {}
+    rows = connection.execute(_lines().where(CALL.c.seq.in_(seqs))).all()
+    return {row.seq: line for row, line in zip(rows, lines_of(connection, rows, critics), strict=True)}
+
+
+def newest_call(connection: Connection, project_id: int, zone: ZoneInfo) -> Newest | None:
+    """The newest call of all; None where there is none. One step in an index."""
+    started_at_ms = connection.execute(
+        select(func.max(CALL.c.started_at_ms)).where(CALL.c.project_id == project_id)
+    ).scalar()
+    return None if started_at_ms is None else Newest(moment(started_at_ms), week_of(started_at_ms, zone).id)
+
+
+def _lines() -> Select[Any]:
+    return select(
+        CALL.c.seq,
+        CALL.c.id,
+        CALL.c.started_at_ms,
+        CALL.c.outcome,
+        CALL.c.latency_ms,
+        CALL.c.error_type,
+        CALL.c.user_id,
+        CALL.c.session_id,
+        CALL.c.slice_id,
+        EXPERIENCE.c.p_bad,
+    ).select_from(CALL.outerjoin(EXPERIENCE, EXPERIENCE.c.call_seq == CALL.c.seq))
+
+
+def _matching(connection: Connection, project_id: int, window: Window, asked: CallsQuery) -> Select[Any]:
+    """The lines that match, newest first, from the cursor on."""
+    statement = (
+        _lines()
+        .where(
+            CALL.c.project_id == project_id,
+            CALL.c.started_at_ms >= window.since_ms,
+            CALL.c.started_at_ms < window.until_ms,
+        )
+        .order_by(CALL.c.started_at_ms.desc(), CALL.c.seq.desc())
+    )
+    fields = {
+        "prompt": asked.prompt,
+        "prompt_version": asked.version,
+        "provider": asked.provider,
+        "model": asked.model,
+    }
+    wanted = {name: value for name, value in fields.items() if value is not None}
+    if wanted:
+        statement = statement.where(CALL.c.slice_id.in_(slice_ids(connection, project_id, wanted)))
+    for column, value in (
+        (CALL.c.outcome, asked.outcome),
+        (CALL.c.user_id, asked.user),
+        (CALL.c.session_id, asked.session),
+    ):
+        if value is not None:
+            statement = statement.where(column == value)
+    if asked.min_latency_ms is not None:
+        statement = statement.where(CALL.c.latency_ms >= asked.min_latency_ms)
+    if asked.signal is not None:
+        about = select(SIGNAL.c.call_seq).where(
+            SIGNAL.c.project_id == project_id,
+            SIGNAL.c.at_ms >= window.since_ms - _EARLY_SIGNAL_MS,
+            SIGNAL.c.kind == asked.signal,
+            SIGNAL.c.call_seq.is_not(None),
+        )
+        statement = statement.where(CALL.c.seq.in_(about))
+    return _from_cursor(statement, asked.cursor) if asked.cursor else statement
+
+
+def _from_cursor(statement: Select[Any], cursor: str) -> Select[Any]:
+    match = re.fullmatch(r"(\d{1,16})\.(\d{1,18})", cursor)
+    if match is None:
+        raise BadCursor("Not a cursor that this list gave; leave it out to start at the newest call.")
+    started_at_ms, seq = int(match[1]), int(match[2])
+    return statement.where(
+        # The first condition alone lets the index start in the right place.
+        CALL.c.started_at_ms <= started_at_ms,
+        or_(CALL.c.started_at_ms < started_at_ms, CALL.c.seq < seq),
+    )
+
+
+def _cursor(row: AnyRow) -> str:
+    return f"{row.started_at_ms}.{row.seq}"
+
+
+def _search(
+    connection: Connection, statement: Select[Any], asked: CallsQuery, critics: list[str]
+) -> CallList:
+    """Walk back through the matching calls in chunks and keep those whose texts hold `asked.q`."""
+    deadline = time.monotonic() + SEARCH_TIME_S
+    found: list[AnyRow] = []
+    chunk = connection.execute(statement.limit(_SEARCH_CHUNK)).all()
+    while chunk:
+        hits = _with_words(connection, [row.seq for row in chunk], asked.q or "")
+        for row in chunk:
+            if row.seq in hits:
+                found.append(row)
+                if len(found) == asked.limit:
+                    return CallList(
+                        lines_of(connection, found, critics), _cursor(row), moment(row.started_at_ms)
+                    )
+        last = chunk[-1]
+        if len(chunk) < _SEARCH_CHUNK:
+            break
+        if time.monotonic() > deadline:
+            return CallList(lines_of(connection, found, critics), _cursor(last), moment(last.started_at_ms))
+        chunk = connection.execute(_from_cursor(statement, _cursor(last)).limit(_SEARCH_CHUNK)).all()
+    return CallList(lines_of(connection, found, critics), None)
+
+
+def _with_words(connection: Connection, seqs: list[int], words: str) -> set[int]:
+    """Which of these calls have `words` in their input or output."""
+    pattern = "%" + re.sub(r"([%_/])", r"/\1", words) + "%"
+    if connection.dialect.name == "sqlite":  # LIKE ignores ASCII case by itself
+        holds = or_(TEXT.c.input.like(pattern, escape="/"), TEXT.c.output.like(pattern, escape="/"))
+    else:
+        holds = or_(TEXT.c.input.ilike(pattern, escape="/"), TEXT.c.output.ilike(pattern, escape="/"))
+    return set(connection.execute(select(TEXT.c.call_seq).where(TEXT.c.call_seq.in_(seqs), holds)).scalars())
+
+
+def lines_of(connection: Connection, rows: Sequence[AnyRow], critics: list[str]) -> tuple[CallLine, ...]:
+    """Add slices, signals, grades and the texts' beginnings to rows of `_lines`."""
+    if not rows:
+        return ()
+    seqs = [row.seq for row in rows]
+    slices = {
+        row.id: row
+        for row in connection.execute(select(SLICE).where(SLICE.c.id.in_({row.slice_id for row in rows})))
+    }
+    signals: dict[int, list[str]] = {}
+    for call_seq, kind in connection.execute(
+        select(SIGNAL.c.call_seq, SIGNAL.c.kind).where(SIGNAL.c.call_seq.in_(seqs)).order_by(SIGNAL.c.at_ms)
+    ):
+        if kind not in signals.setdefault(call_seq, []):
+            signals[call_seq].append(kind)
+    texts = {
+        row.call_seq: row
+        for row in connection.execute(
+            select(TEXT.c.call_seq, TEXT.c.input, TEXT.c.input_json, TEXT.c.output, TEXT.c.output_json).where(
+                TEXT.c.call_seq.in_(seqs)
+            )
+        )
+    }
+    grades = grades_of(connection, seqs, critics)
+    return tuple(
+        _line(
+            row,
+            slices[row.slice_id],
+            tuple(signals.get(row.seq, ())),
+            texts.get(row.seq),
+            grades.get(row.seq),
+        )
+        for row in rows
+    )
+
+
+def _line(
+    row: AnyRow, of: AnyRow, signals: tuple[str, ...], texts: AnyRow | None, grade: Grade | None
+) -> CallLine:
+    return CallLine(
+        id=row.id,
+        started_at=moment(row.started_at_ms),
+        prompt=of.prompt,
+        prompt_version=of.prompt_version,
+        provider=of.provider,
+        model=of.model,
+        outcome=row.outcome,
+        latency_ms=row.latency_ms,
+        error_type=row.error_type,
+        user_id=row.user_id,
+        session_id=row.session_id,
+        p_bad=row.p_bad,
+        signals=signals,
+        asked=excerpt(texts.input, texts.input_json) if texts is not None else "",
+        answered=excerpt(texts.output, texts.output_json) if texts is not None else "",
+        grade=grade,
+    )

@@ -1,0 +1,121 @@
+"""Templates in, HTML out; contexts in, JSON twins out.
+
+Flow: a page's context (frozen dataclass) + `Frame` -> Jinja, autoescaping everything, undefined names are
+errors -> HTML. The same context -> `as_json` -> the twin.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
+from pydantic_core import to_json
+
+from dashboards import charts, reasons, words
+from dashboards.queries.rubrics import CALLS_READ
+
+HERE = Path(__file__).parent
+STATIC = HERE / "static"
+
+#: The pages, in the order of the masthead: section, path, name.
+SECTIONS = (
+    ("week", "/", "This week"),
+    ("worst", "/worst", "Worst"),
+    ("calls", "/calls", "Calls"),
+    ("latency", "/latency", "Latency"),
+    ("rubrics", "/rubrics", "Rubrics"),
+)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What every page has around its content.
+
+    Attributes:
+        section: which name of the masthead is the current one; '' for none.
+        base_url: the server as the reader reached it: "http://127.0.0.1:4545".
+        twin: the page's JSON, as path and query; '' where there is none.
+        zone: time zone that times are shown in.
+        search: what stands in the search field.
+    """
+
+    section: str
+    base_url: str
+    twin: str
+    zone: ZoneInfo
+    search: str = ""
+
+
+def render(template: str, page: Any, frame: Frame) -> str:
+    """Return a page's HTML.
+
+    Args:
+        template: file name in `templates`, "calls.html".
+        page: the page's context; the template knows it as `page`.
+    """
+    return _environment().get_template(template).render(page=page, frame=frame)
+
+
+def as_json(page: Any) -> bytes:
+    """Return a context as JSON: times ISO 8601 with Z, unknown null, no NaN."""
+    return to_json(page, inf_nan_mode="null", timedelta_mode="float")
+
+
+@cache
+def static_files() -> dict[str, tuple[bytes, str]]:
+    """Return every static file: name -> (bytes, digest). Read once; there are few and small ones."""
+    return {
+        str(path.relative_to(STATIC)): (path.read_bytes(), sha256(path.read_bytes()).hexdigest()[:12])
+        for path in sorted(STATIC.rglob("*"))
+        if path.is_file()
+    }
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for name in ("duration", "share", "count", "money", "number", "shorten", "offset", "since"):
+        environment.filters[name] = getattr(words, name)
+    for name in ("clock", "day", "longday"):
+        environment.filters[name] = _in_zone(getattr(words, name))
+    environment.globals |= {
+        "link": words.link,
+        "call_path": words.call_path,
+        "many": words.many,
+        "percent": charts.percent,
+        "tail_axis": charts.tail_axis,
+        "stacked": charts.stacked,
+        "why": reasons.why,
+        "shares_of": reasons.shares_of,
+        "shares_in_words": reasons.shares_in_words,
+        "statuses_in_words": reasons.statuses_in_words,
+        "calls_read": CALLS_READ,
+        "static": _static_url,
+        "sections": SECTIONS,
+        "version": version("lowlight-server"),
+    }
+    return environment
+
+
+def _static_url(name: str) -> str:
+    """The digest in the address lets a browser keep the file for good."""
+    return f"/static/{name}?v={static_files()[name][1]}"
+
+
+def _in_zone(show: Any) -> Any:
+    @pass_context
+    def _filter(context: Context, at: Any) -> str:
+        return show(at, context["frame"].zone)  # type: ignore[no-any-return]
+
+    return _filter
