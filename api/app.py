@@ -15,7 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
-from api import intake_routes, pages, read_routes
+from api import intake_routes, pages, read_routes, report_routes
 from api.errors import Refused
 from api.gate import Gate, allowed_hosts
 from api.readiness import readiness
@@ -58,6 +58,7 @@ def create_app(
     app.add_middleware(Gate, allowed_hosts=allowed_hosts(settings.allowed_hosts))
     _say_errors_in_one_shape(app)
     app.include_router(intake_routes.router)
+    app.include_router(report_routes.router)
     app.include_router(read_routes.router)
     app.include_router(pages.router)
     _add_operations(app)

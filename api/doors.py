@@ -25,6 +25,8 @@ TIMEOUT_S = 60.0
 #: Tries of one request while the server says that it is busy.
 TRIES = 5
 
+#: The server is on this machine: no proxy that the environment names lies between.
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 _NOTHING = Receipt(accepted=0, duplicates=0, rejected=[], unknown_fields=[])
 
 
@@ -106,7 +108,7 @@ def ask(url: str, body: dict[str, Any] | None = None) -> Any:
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})  # noqa: S310 (our own)
     for attempt in range(1, TRIES + 1):
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
+            with _OPENER.open(request, timeout=TIMEOUT_S) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             said = error.read().decode(errors="replace")

@@ -35,7 +35,7 @@ PAGE = 1000
 MEANS_FROM = 20_000
 
 #: Cursor name -> (what grows with each new thing, the call it is about). Values of one source never repeat.
-_SOURCES = {
+SOURCES = {
     "calls": (_call.c.seq, _call.c.seq),
     "signals": (_signal.c.seq, _signal.c.call_seq),
     "scores": (_score.c.changed, _score.c.call_seq),
@@ -114,11 +114,11 @@ def refresh_experience(store: Store, settings: Settings, ranking: Ranking | None
         # All that was there when we began is covered by ranking its call once, whichever source names it.
         ends = {
             name: connection.execute(select(func.max(grows))).scalar() or 0
-            for name, (grows, _of_call) in _SOURCES.items()
+            for name, (grows, _of_call) in SOURCES.items()
         }
     done: set[int] = set()
     weeks: set[tuple[int, str]] = set()
-    for name in _SOURCES:
+    for name in SOURCES:
         at = progress.get(name, 0)
         while at < ends[name]:
             with store.read() as connection:
@@ -199,7 +199,7 @@ def now_ms() -> int:
 
 def _page(connection: Connection, source: str, at: int, end: int) -> tuple[int, set[int]]:
     """Return (next cursor, the calls named) of the next thousand things after a cursor."""
-    grows, of_call = _SOURCES[source]
+    grows, of_call = SOURCES[source]
     rows = connection.execute(
         select(grows, of_call).where(grows > at, grows <= end).order_by(grows).limit(PAGE)
     ).all()

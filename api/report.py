@@ -1,0 +1,150 @@
+"""A week in one page of plain data: the case, who had it worst, the tail, and what nobody has read yet.
+
+Flow: the store -> `report_of` -> GET /v1/report (`api.report_routes`), `lowlight report`, `lowlight demo` ->
+`api.report_text` prints it. Durations are milliseconds, instants ISO 8601 with Z, shares 0..1.
+"""
+
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from critic.queue import backlog
+from ingest.settings import Settings
+from ingest.tables import DEFAULT_PROJECT
+from outliers.cases import Case, case_of
+from outliers.describing import failure
+from outliers.findings import Finding, findings_of
+from outliers.freshness import freshness
+from outliers.settled import settled
+from outliers.tails import SlowCall, Tail, slowest, tails
+from outliers.weeks import Week, last_ended, week_by_id
+from outliers.worst import WorstUser, worst_users
+
+USERS = 5
+SLOWEST = 3
+FINDINGS = 6
+
+
+def report_of(connection: Connection, settings: Settings, week_id: str | None = None) -> dict[str, Any]:
+    """Return a week's report; the last ended week's unless one is named.
+
+    Raises:
+        UnknownWeek: no such week.
+    """
+    now_ms = time.time_ns() // 1_000_000
+    zone = settings.zone
+    week = week_by_id(week_id, zone) if week_id else last_ended(now_ms, zone)
+    everybody = worst_users(connection, DEFAULT_PROJECT, week.since_ms, week.until_ms, zone=zone, limit=USERS)
+    return {
+        "week": {"id": week.id, "since": _iso(week.since_ms), "until": _iso(week.until_ms)},
+        "case": _case(case_of(connection, DEFAULT_PROJECT, week.id)),
+        "findings": _findings(connection, week),
+        "worst_users": [_user(one) for one in everybody.rows if one.n_bad],
+        "tail": _tail(connection, week),
+        "critic": _critic(connection, settings),
+        "freshness": _freshness(connection, settings, now_ms),
+    }
+
+
+def _case(case: Case | None) -> dict[str, Any] | None:
+    if case is None:
+        return None
+    return {
+        "sentence": case.sentence,
+        "status": case.status,
+        "condition": case.cohort.condition.as_json(),
+        "seed_call_id": case.seed_call_id,
+        "calls": case.cohort.n,
+        "bad_calls": case.cohort.n_in,
+        "users": case.cohort.users,
+        "root_cause": case.root_cause,
+        "owner": case.owner,
+    }
+
+
+def _findings(connection: Connection, week: Week) -> dict[str, list[dict[str, Any]]]:
+    return {
+        about: [_finding(one) for one in findings_of(connection, DEFAULT_PROJECT, week.id, about)[:FINDINGS]]
+        for about in ("bad", "tail")
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    kept = asdict(finding)
+    kept["condition"] = finding.condition.as_json()
+    kept["first_seen_at"] = _iso(kept.pop("first_seen_at_ms"))
+    return kept
+
+
+def _user(user: WorstUser) -> dict[str, Any]:
+    return {
+        "user_id": user.user_id,
+        "p_bad": round(user.p_bad, 4),
+        "calls": user.n,
+        "bad_calls": user.n_bad,
+        "first_seen_at": None if user.first_seen_at_ms is None else _iso(user.first_seen_at_ms),
+        "worst_call_id": user.worst.id,
+        "prompt": user.worst.prompt,
+        "prompt_version": user.worst.prompt_version,
+        "why": failure(user.worst.parts),
+    }
+
+
+def _tail(connection: Connection, week: Week) -> dict[str, Any]:
+    window = (connection, DEFAULT_PROJECT, week.since_ms, week.until_ms)
+    return {
+        "all": [_group(one) for one in tails(*window)],
+        "by_prompt": [_group(one) for one in tails(*window, group_by="prompt")],
+        "slowest": [_slow(one) for one in slowest(*window, limit=SLOWEST)],
+    }
+
+
+def _group(tail: Tail) -> dict[str, Any]:
+    return {
+        "group": tail.group,
+        "calls": tail.n,
+        "failed": tail.n_failed,
+        "aborted": tail.n_aborted,
+        "quantiles": [asdict(one) for one in tail.quantiles],
+        "answered_p99": asdict(tail.answered_p99),
+    }
+
+
+def _slow(call: SlowCall) -> dict[str, Any]:
+    return {
+        "id": call.id,
+        "latency_ms": call.value_ms,
+        "outcome": call.outcome,
+        "prompt": call.prompt,
+        "model": call.model,
+        "input_tokens": call.input_tokens,
+        "user_id": call.user_id,
+    }
+
+
+def _critic(connection: Connection, settings: Settings) -> dict[str, Any]:
+    waiting = backlog(connection)
+    return {
+        "critics": settings.critics,
+        "waiting_calls": waiting.todo,
+        "pending": waiting.pending,
+        "by_status": dict(waiting.by_status),
+    }
+
+
+def _freshness(connection: Connection, settings: Settings, now_ms: int) -> dict[str, Any]:
+    fresh = freshness(connection, DEFAULT_PROJECT)
+    waiting = backlog(connection)
+    computed = settled(connection, settings, now_ms)
+    return {
+        "ran_at": None if fresh.ran_at_ms is None else _iso(fresh.ran_at_ms),
+        "calls_behind": fresh.calls_behind,
+        "settled": computed and waiting.todo == 0 and waiting.pending == 0,
+    }
+
+
+def _iso(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,29 @@
+"""GET /v1/report: what `lowlight report` prints, as JSON.
+
+Flow: request -> `api.report.report_of` -> JSON.
+"""
+
+from typing import Any
+
+from fastapi import APIRouter, Query
+
+from api.deps import SettingsDep, StoreDep
+from api.errors import Refused
+from api.report import report_of
+from outliers.errors import UnknownWeek
+
+router = APIRouter(prefix="/v1", tags=["read"])
+
+
+@router.get("/report")
+def get_report(
+    store: StoreDep,
+    settings: SettingsDep,
+    week: str | None = Query(None, description="2026-W47; the last ended week unless given."),
+) -> dict[str, Any]:
+    """A week's case, findings, worst users and tail, and how far critic and outliers are."""
+    try:
+        with store.read() as connection:
+            return report_of(connection, settings, week)
+    except UnknownWeek as error:
+        raise Refused(422, "unknown_week", str(error), field="week") from None
