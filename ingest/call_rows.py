@@ -245,16 +245,17 @@ def _text_row(
         _longer(call.output_chars, answer and answer.chars),
         context_chars,
     )
-    if all(part is None for part in (sent, answer, context, call.input_sha256, call.output_sha256)):
+    if sent is None and answer is None and context is None and not (call.input_sha256 or call.output_sha256):
         return None, lengths
-    marks: dict[str, str] = {name: "replaced" for name in ("input", "output", "context") if name in replaced}
-    for name, cut in (
-        ("input", sent and sent.sha256),
-        ("output", answer and answer.sha256),
-        ("context", context_cut),
-    ):
-        if cut:
-            marks[name] = "replaced, cut" if name in marks else "cut"
+    cut = [
+        name
+        for name, was_cut in (
+            ("input", sent and sent.sha256),
+            ("output", answer and answer.sha256),
+            ("context", context_cut),
+        )
+        if was_cut
+    ]
     text = (
         sent and sent.text,
         sent is not None and sent.is_json,
@@ -263,9 +264,15 @@ def _text_row(
         answer is not None and answer.is_json,
         call.output_sha256 or (answer and answer.sha256),
         _json(context),
-        _json(marks),
+        _json(_marks(replaced, cut)) if replaced or cut else None,
     )
     return text, lengths
+
+
+def _marks(replaced: frozenset[str], cut: list[str]) -> dict[str, str]:
+    """Say of each text what was done to it: "replaced", "cut", or both."""
+    marks = {name: "replaced" for name in ("input", "output", "context") if name in replaced}
+    return marks | {name: "replaced, cut" if name in marks else "cut" for name in cut}
 
 
 def _kept(field: str, value: str | list[dict[str, Any]] | None) -> KeptText | None:

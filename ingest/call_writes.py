@@ -118,14 +118,14 @@ SET n = latency_count.n + excluded.n, weight = latency_count.weight + excluded.w
 
 
 def _count_latencies(connection: Connection, calls: Sequence[NewCall]) -> None:
-    counts: dict[tuple[int, int, str, str, int], list[float]] = {}
+    counts: dict[tuple[int, int, str, str, int], tuple[int, float]] = {}
     for call in calls:
         hour = call.started_at_ms // HOUR_MS
         for measure, bucket in call.counted:
-            count = counts.setdefault((call.slice_id, hour, measure, call.outcome, bucket), [0, 0.0])
-            count[0] += 1
-            count[1] += call.weight
-    rows = [(*key, int(n), weight) for key, (n, weight) in sorted(counts.items())]
+            key = (call.slice_id, hour, measure, call.outcome, bucket)
+            n, weight = counts.get(key, (0, 0.0))
+            counts[key] = (n + 1, weight + call.weight)
+    rows = [(*key, *count) for key, count in counts.items()]
     columns = ("slice_id", "hour", "measure", "outcome", "bucket", "n", "weight")
     insert_rows(connection, "latency_count", columns, rows, _ADD_COUNT)
 
