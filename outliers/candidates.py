@@ -35,7 +35,7 @@ SIDES: dict[str, tuple[str, ...]] = {
 SIDES_OF_TAIL: dict[str, tuple[str, ...]] = {**SIDES, "output_tokens": (">",), "retries": (">",)}
 #: Counts, which no person halves.
 WHOLE = frozenset(SIDES_OF_TAIL) - {"user_age_days"}
-#: Order of preference where two fields set apart exactly the same calls.
+#: Order of preference where two fields set apart nearly the same calls; numbers and spans come after.
 NAMED = ("prompt_version", "prompt", "model", "provider", "release", "input_language", "environment")
 
 
@@ -72,17 +72,16 @@ def best_candidate(
         need: what a condition must reach.
         sides: numeric fields to try, and on which sides.
     """
-    best: Candidate | None = None
     at = np.nonzero(among)[0]
     total, n = float(y[at].sum()), len(at)
-    for found in (
+    found = [
         *_named(calls, y, at, total, n, need),
         *_numeric(calls, y, at, total, n, need, sides),
         *_spans(calls, y, at, total, n, need),
-    ):
-        if best is None or found.worth > best.worth:
-            best = found
-    return best
+    ]
+    most = max((candidate.worth for candidate in found), default=0.0)
+    # where two fields set apart nearly the same calls, the one that comes first names the cause best
+    return next((one for one in found if one.worth >= most - max(2.0, 0.03 * most)), None)
 
 
 def holds(condition: Condition, calls: WeekCalls) -> Mask:

@@ -111,7 +111,7 @@ def _graded(
     """
     order = {critic: place for place, critic in enumerate(critics)}
     first_used: dict[str, int] = dict(
-        connection.execute(select(_version.c.blob, _version.c.first_used_at_ms)).tuples().all()
+        connection.execute(select(_version.c.blob, _version.c.first_used_at_ms)).all()
     )
     rows = connection.execute(
         select(

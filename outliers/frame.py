@@ -111,7 +111,7 @@ _KINDS: dict[str, type] = {
 
 def week_calls(store: Store, project_id: int, week: Week) -> WeekCalls:
     """Read one week's calls of a project."""
-    columns_read = _Columns()
+    columns_read = Columns()
     for since_ms in range(week.since_ms, week.until_ms, PIECE_MS):
         with store.read() as connection:
             slices = slices_of(connection, project_id)  # in one view with the calls that name them
@@ -200,8 +200,8 @@ class _Coder:
         return Names(codes, tuple(names))
 
 
-class _Columns:
-    """Grows the columns piece by piece."""
+class Columns:
+    """Columns that grow piece by piece."""
 
     def __init__(self) -> None:
         self.pieces: dict[str, list[NDArray[Any]]] = {}

@@ -30,9 +30,7 @@ class Freshness:
 
 def freshness(connection: Connection, project_id: int) -> Freshness:
     """Return how fresh a project's experiences are."""
-    progress: dict[str, int] = dict(
-        connection.execute(select(_progress.c.name, _progress.c.value)).tuples().all()
-    )
+    progress: dict[str, int] = dict(connection.execute(select(_progress.c.name, _progress.c.value)).all())
     behind = connection.execute(
         select(func.count())
         .select_from(_call)

@@ -62,7 +62,7 @@ def p95_by_slice(
     if slice_ids is not None:
         wanted = wanted.where(_count.c.slice_id.in_(list(slice_ids)))
     known: dict[int, float] = {}
-    for slice_id, rows in groupby(connection.execute(wanted).tuples(), key=lambda row: row[0]):
+    for slice_id, rows in groupby(connection.execute(wanted), key=lambda row: row[0]):
         counted = [(bucket, n, weight) for _slice, bucket, n, weight in rows]
         if sum(n for _bucket, n, _weight in counted) < CALLS_ENOUGH:
             continue

@@ -108,9 +108,7 @@ def refresh_experience(store: Store, settings: Settings, ranking: Ranking | None
     """
     with store.read() as connection:
         ranking = ranking or new_ranking(settings, connection)
-        progress: dict[str, int] = dict(
-            connection.execute(select(_progress.c.name, _progress.c.value)).tuples().all()
-        )
+        progress: dict[str, int] = dict(connection.execute(select(_progress.c.name, _progress.c.value)).all())
         # All that was there when we began is covered by ranking its call once, whichever source names it.
         ends = {
             name: connection.execute(select(func.max(grows))).scalar() or 0

@@ -16,9 +16,7 @@ _progress = columns(Progress)
 
 def settled(connection: Connection, settings: Settings, now_ms: int) -> bool:
     """Return whether every call, signal, score and reading kept now is ranked and every week computed."""
-    progress: dict[str, int] = dict(
-        connection.execute(select(_progress.c.name, _progress.c.value)).tuples().all()
-    )
+    progress: dict[str, int] = dict(connection.execute(select(_progress.c.name, _progress.c.value)).all())
     for name, (grows, _of_call) in SOURCES.items():
         newest = connection.execute(select(func.max(grows))).scalar() or 0
         if progress.get(name, 0) < newest:

@@ -49,9 +49,9 @@ def weeks_to_compute(connection: Connection, settings: Settings, now_ms: int) ->
     A week that has just ended is among them for every project, whether or not a late score reached it.
     """
     marks: dict[str, int] = dict(
-        connection.execute(select(_progress.c.name, _progress.c.value).where(_progress.c.name.like("week/%")))
-        .tuples()
-        .all()
+        connection.execute(
+            select(_progress.c.name, _progress.c.value).where(_progress.c.name.like("week/%"))
+        ).all()
     )
     ended = last_ended(now_ms, settings.zone)
     noticed = connection.execute(select(_progress.c.value).where(_progress.c.name == ENDED)).scalar()

@@ -148,9 +148,7 @@ def worst_users(
             select(_user.c.user_id, _user.c.first_seen_at_ms).where(
                 _user.c.project_id == project_id, _user.c.user_id.in_(names)
             )
-        )
-        .tuples()
-        .all()
+        ).all()
     )
     rows = (
         WorstUser(worst.user_id or "", worst.p_bad, n, n_bad, worst, first_seen.get(worst.user_id))
