@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from dashboards.words import day, moment
+from dashboards.words import days, moment
 from outliers.errors import UnknownWeek
 from outliers.weeks import Week, last_ended, week_by_id, week_of
 
@@ -115,8 +115,8 @@ class Window:
         since: first moment, UTC.
         until: first moment after it, UTC.
         week: ISO week where the window is exactly one; None otherwise.
-        previous_week: the ISO week before the window's start, to step to.
-        next_week: the ISO week after the window; None where that has not begun.
+        previous_week: the ISO week to step back to: the one before the window, or the last ended one.
+        next_week: the ISO week to step on to; None where that has not begun.
         asked: False where nobody asked for a window and this is the page's own choice.
     """
 
@@ -138,10 +138,9 @@ class Window:
         return round(self.until.timestamp() * 1000)
 
     def words(self, zone: ZoneInfo) -> str:
-        """Return the window as a reader says it: "week 47 · 16 Nov to 22 Nov 2026"."""
-        last = moment(self.until_ms - 1)
-        days = f"{day(self.since, zone)} to {day(last, zone)}"
-        return f"week {int(self.week[-2:])} · {days}" if self.week else days
+        """Return the window as a reader says it: "week 47 · 16 to 22 Nov 2026"."""
+        span = days(self.since, moment(self.until_ms - 1), zone)
+        return f"week {int(self.week[-2:])} · {span}" if self.week else span
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -176,13 +175,15 @@ def week_window(week: Week, zone: ZoneInfo, now: datetime) -> Window:
 def _window(
     since_ms: int, until_ms: int, week: str | None, zone: ZoneInfo, now_ms: int, *, asked: bool
 ) -> Window:
-    after = week_of(until_ms, zone)
+    before, after = week_of(since_ms - 1, zone), week_of(until_ms, zone)
+    if not asked:
+        before, after = last_ended(now_ms, zone), week_of(now_ms, zone)
     return Window(
         since=moment(since_ms),
         until=moment(until_ms),
         week=week,
-        previous_week=week_of(since_ms - 1, zone).id,
-        next_week=after.id if after.since_ms <= now_ms and until_ms <= now_ms else None,
+        previous_week=before.id,
+        next_week=after.id if after.since_ms <= now_ms else None,
         asked=asked,
     )
 

@@ -35,5 +35,5 @@ def statuses_in_words(use: RubricUse) -> str:
 
 
 def _seen(part: Part) -> str:
-    detail = part.detail.replace("_", " ")
+    detail = part.detail.replace("_", " ").replace(" x ", "× ")
     return detail if detail and part.name != "latency" else f"{part.name} {detail}".strip()

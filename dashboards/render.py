@@ -85,7 +85,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name in ("duration", "share", "count", "money", "number", "shorten", "offset", "since"):
+    for name in ("duration", "share", "count", "money", "number", "shorten", "offset", "since", "tick"):
         environment.filters[name] = getattr(words, name)
     for name in ("clock", "day", "longday"):
         environment.filters[name] = _in_zone(getattr(words, name))
@@ -93,6 +93,7 @@ def _environment() -> Environment:
         "link": words.link,
         "call_path": words.call_path,
         "many": words.many,
+        "lift": words.lift,
         "percent": charts.percent,
         "tail_axis": charts.tail_axis,
         "stacked": charts.stacked,

@@ -38,6 +38,11 @@ def duration(ms: float | None) -> str:
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
 
 
+def tick(ms: float) -> str:
+    """A round latency on an axis: 500 ms, 2 s, 100 s."""
+    return f"{ms / 1000:g} s" if ms >= 1000 else f"{ms:g} ms"
+
+
 def share(value: float | None) -> str:
     """A share 0..1 in per cent; what is not nothing never reads 0 %, nor what is not all 100 %."""
     if value is None:
@@ -99,6 +104,24 @@ def longday(at: datetime, zone: ZoneInfo) -> str:
     """A dateline: Sunday 22 November 2026, 14:02."""
     local = at.astimezone(zone)
     return f"{local:%A} {local.day} {local:%B %Y}, {local:%H:%M}"
+
+
+def days(since: datetime, until: datetime, zone: ZoneInfo) -> str:
+    """A span of days, last one included: 9 to 15 Nov 2026, 30 Nov to 6 Dec 2026."""
+    first, last = since.astimezone(zone), until.astimezone(zone)
+    if first.date() == last.date():
+        return day(since, zone)
+    if first.year != last.year:
+        return f"{day(since, zone)} to {day(until, zone)}"
+    month = "" if first.month == last.month else f" {first:%b}"
+    return f"{first.day}{month} to {day(until, zone)}"
+
+
+def lift(value: float, low: float, high: float) -> str:
+    """How many times as often, with its interval: 2.3× (1.6× to 2.7×); one without a rest is "at least"."""
+    if not math.isfinite(value) or value > 1_000 or value > high:
+        return f"at least {number(low)}×"
+    return f"{number(value)}× ({number(low)}× to {number(high)}×)"
 
 
 def offset(seconds: float) -> str:

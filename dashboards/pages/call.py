@@ -104,7 +104,7 @@ def _headline(call: CallRecord, ranked: RankedCall | None) -> str:
 
 
 def _blame(part: Part) -> str:
-    detail = part.detail.replace("_", " ")
+    detail = part.detail.replace("_", " ").replace(" x ", "× ")
     by = {
         "critic": "the critic saw",
         "signals": "the user sent",

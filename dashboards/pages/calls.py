@@ -9,9 +9,9 @@ from sqlalchemy import Connection
 from dashboards.dateline import Dateline, dateline
 from dashboards.filters import CallsQuery, Window, window_of
 from dashboards.panels import Panel, panel
-from dashboards.queries.calls import CallList, Newest, list_calls, newest_call
+from dashboards.queries.calls import CallList, Newest, count_calls, list_calls, newest_call
 from dashboards.queries.slices import Choices, choices
-from dashboards.words import count, duration, shorten
+from dashboards.words import count, duration, many, shorten
 from ingest.settings import Settings
 from ingest.tables import DEFAULT_PROJECT
 
@@ -26,6 +26,7 @@ class CallsPage:
         asked: the filters, as they stand in the address.
         window: the time that the list speaks of.
         list: the calls.
+        n_window: calls in the window, whatever the filters.
         choices: what prompt, version and model can be filtered by.
         newest: the newest call of all; data None in an empty store.
     """
@@ -35,6 +36,7 @@ class CallsPage:
     asked: CallsQuery
     window: Window
     list: Panel[CallList]
+    n_window: Panel[int]
     choices: Panel[Choices]
     newest: Panel[Newest | None]
 
@@ -49,12 +51,14 @@ def build(connection: Connection, settings: Settings, asked: CallsQuery, now: da
     found = panel(
         "Calls", connection, lambda: list_calls(connection, DEFAULT_PROJECT, window, asked, settings.critics)
     )
+    n_window = panel("Count", connection, lambda: count_calls(connection, DEFAULT_PROJECT, window))
     return CallsPage(
-        headline=_headline(asked, found.data),
+        headline=_headline(asked, found.data, n_window.data),
         dateline=dateline(connection, now),
         asked=asked,
         window=window,
         list=found,
+        n_window=n_window,
         choices=panel("Filters", connection, lambda: choices(connection, DEFAULT_PROJECT)),
         newest=panel(
             "Newest call", connection, lambda: newest_call(connection, DEFAULT_PROJECT, settings.zone)
@@ -62,7 +66,7 @@ def build(connection: Connection, settings: Settings, asked: CallsQuery, now: da
     )
 
 
-def _headline(asked: CallsQuery, found: CallList | None) -> str:
+def _headline(asked: CallsQuery, found: CallList | None, n_window: int | None) -> str:
     if found is None:
         return "Calls"
     filters = asked.model_dump(exclude_none=True, exclude={"week", "since", "until", "limit", "cursor", "q"})
@@ -74,6 +78,8 @@ def _headline(asked: CallsQuery, found: CallList | None) -> str:
     if n == 0:
         further = " so far" if found.next_cursor else " in this window"
         return f"No {said}{holding}{further}."
+    if not filters and not holding and n_window is not None and not asked.cursor:
+        return f"{'The newest ' if n < n_window else ''}{count(n)} of {many(n_window, 'call')}."
     return f"{'The newest ' if found.next_cursor and not asked.cursor else ''}{count(n)} {said}{holding}."
 
 

@@ -115,6 +115,19 @@ def list_calls(
     return CallList(lines_of(connection, rows, critics), _cursor(rows[-1]) if more else None)
 
 
+def count_calls(connection: Connection, project_id: int, window: Window) -> int:
+    """How many calls started in the window; one range of an index."""
+    return connection.execute(
+        select(func.count())
+        .select_from(CALL)
+        .where(
+            CALL.c.project_id == project_id,
+            CALL.c.started_at_ms >= window.since_ms,
+            CALL.c.started_at_ms < window.until_ms,
+        )
+    ).scalar_one()
+
+
 def lines_by_seq(connection: Connection, seqs: Sequence[int], critics: list[str]) -> dict[int, CallLine]:
     """Lines of the calls with these keys, by key."""
     if not seqs:

@@ -54,6 +54,7 @@ class RubricUse:
         mean: mean score 1..7 of the scored ones; None where none was.
         levels: mean probability of each level 1..7 among the scored; empty where none was.
         p_low: mean P(level <= 2) among the scored; None where none was.
+        reasons: for statuses other than scored, one reason that was given.
     """
 
     name: str
@@ -64,6 +65,7 @@ class RubricUse:
     mean: float | None
     levels: tuple[float, ...]
     p_low: float | None
+    reasons: dict[str, str]
 
     @property
     def scored(self) -> int:
@@ -113,6 +115,7 @@ def uses(
             SCORE.c.critic,
             SCORE.c.status,
             func.count().label("n"),
+            func.max(SCORE.c.reason).label("reason"),
             func.sum(SCORE.c.score).label("score_sum"),
             *probabilities,
         )
@@ -125,9 +128,12 @@ def uses(
         statement = statement.where(SCORE.c.rubric == name)
     groups: dict[tuple[str, str, str], dict[str, int]] = {}
     sums: dict[tuple[str, str, str], list[float]] = {}
+    reasons: dict[tuple[str, str, str], dict[str, str]] = {}
     for row in connection.execute(statement):
         key = (row.rubric, row.rubric_blob, row.critic)
         groups.setdefault(key, dict.fromkeys(STATUSES, 0))[row.status] += row.n
+        if row.reason and row.status != "scored":
+            reasons.setdefault(key, {})[row.status] = row.reason
         if row.status == "scored":
             sums[key] = [row.score_sum, *(getattr(row, f"p{level}") for level in range(1, 8))]
     found = []
@@ -143,6 +149,7 @@ def uses(
                 mean=score_sum / scored if scored else None,
                 levels=levels,
                 p_low=levels[0] + levels[1] if levels else None,
+                reasons=reasons.get(key, {}),
             )
         )
     return tuple(found)
