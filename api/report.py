@@ -44,8 +44,8 @@ def report_of(connection: Connection, settings: Settings, week_id: str | None = 
         "findings": _findings(connection, week),
         "worst_users": [_user(one) for one in everybody.rows if one.n_bad],
         "tail": _tail(connection, week),
-        "critic": _critic(connection, settings),
-        "freshness": _freshness(connection, settings, now_ms),
+        "critic": {"critics": settings.critics, "by_status": dict(backlog(connection).by_status)},
+        "progress": progress_of(connection, settings),
     }
 
 
@@ -125,24 +125,20 @@ def _slow(call: SlowCall) -> dict[str, Any]:
     }
 
 
-def _critic(connection: Connection, settings: Settings) -> dict[str, Any]:
+def progress_of(connection: Connection, settings: Settings) -> dict[str, Any]:
+    """Return how much critic and outliers still have to do; cheap enough to ask again and again.
+
+    Keys: waiting_calls (no critic has met them), due_scores, answers (scores that were answered, whatever
+    came of it), calls_behind (not ranked), settled (nothing is left to do).
+    """
     waiting = backlog(connection)
+    done = settled(connection, settings, time.time_ns() // 1_000_000)
     return {
-        "critics": settings.critics,
         "waiting_calls": waiting.todo,
-        "pending": waiting.pending,
-        "by_status": dict(waiting.by_status),
-    }
-
-
-def _freshness(connection: Connection, settings: Settings, now_ms: int) -> dict[str, Any]:
-    fresh = freshness(connection, DEFAULT_PROJECT)
-    waiting = backlog(connection)
-    computed = settled(connection, settings, now_ms)
-    return {
-        "ran_at": None if fresh.ran_at_ms is None else _iso(fresh.ran_at_ms),
-        "calls_behind": fresh.calls_behind,
-        "settled": computed and waiting.todo == 0 and waiting.pending == 0,
+        "due_scores": waiting.pending,
+        "answers": sum(waiting.by_status.values()) - waiting.pending,
+        "calls_behind": freshness(connection, DEFAULT_PROJECT).calls_behind,
+        "settled": done and waiting.todo == 0 and waiting.pending == 0,
     }
 
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 
 from api.deps import SettingsDep, StoreDep
 from api.errors import Refused
-from api.report import report_of
+from api.report import progress_of, report_of
 from outliers.errors import UnknownWeek
 
 router = APIRouter(prefix="/v1", tags=["read"])
@@ -27,3 +27,10 @@ def get_report(
             return report_of(connection, settings, week)
     except UnknownWeek as error:
         raise Refused(422, "unknown_week", str(error), field="week") from None
+
+
+@router.get("/report/progress")
+def get_progress(store: StoreDep, settings: SettingsDep) -> dict[str, Any]:
+    """How much critic and outliers still have to do before the report is final."""
+    with store.read() as connection:
+        return progress_of(connection, settings)

@@ -91,15 +91,18 @@ def _tail(report: dict[str, Any]) -> Iterator[str]:
 
 
 def _note(report: dict[str, Any]) -> Iterator[str]:
-    critic, fresh = report["critic"], report["freshness"]
+    critic, progress = report["critic"], report["progress"]
     asked = sum(critic["by_status"].values())
     ungraded = critic["by_status"].get("ungraded", 0)
     if critic["critics"] == ["local"] and asked:
         yield "No model read these texts. The local critic sees failures that show, and how closely answers"
         yield f"follow their sources; {share(ungraded / asked)} of the levels asked for stay ungraded."
-    if not fresh["settled"]:
-        waiting = critic["waiting_calls"] + fresh["calls_behind"]
-        yield f"Not final: {many(waiting, 'call')} wait, {count(critic['pending'])} scores are due."
+    if not progress["settled"]:
+        waiting = max(progress["waiting_calls"], progress["calls_behind"])
+        yield (
+            f"Not final: {many(waiting, 'call')} and {many(progress['due_scores'], 'score')} are waiting "
+            "(`lowlight serve` works them off)."
+        )
 
 
 def _call(call_id: str, address: str | None) -> str:

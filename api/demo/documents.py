@@ -159,7 +159,7 @@ def _rota(source: random.Random, date: str) -> Line:
     early, late = source.sample(SIGNERS, 2)
     return (
         f"{date}: early shift {early} 02:30 to 10:30, late shift {late} 09:45 to 18:15, "
-        f"break {source.choice((30, 45))} minutes, trained {source.choice(('nothing', 'ovens', 'the till'))}.",
+        f"break {source.choice((30, 45))} minutes, trained {source.choice(('nothing', 'till'))}.",
         f"On {date} {early} had the early shift and {late} the late one.",
     )
 

@@ -18,6 +18,7 @@ LANGUAGES = ("en", "de", "es", "fr")
 
 #: Words long enough to tell topics apart, slots left out.
 _WORD = re.compile(r"(?<![{\w])[^\W\d_]{5,}(?![}\w])")
+_SLOT = re.compile(r"{(\w+)}")
 _CAPITAL = re.compile(r"^([a-zà-ÿ])|(?<=[.!?] )([a-zà-ÿ])")
 
 
@@ -60,6 +61,8 @@ class Writer:
         self._names = written("names")
         self._language = language
         self._shop = shop
+        #: slots that the person has mentioned
+        self._spoken_of: set[str] = set()
 
     def support(self, turns: int) -> list[Turn]:
         """Return a conversation with the help assistant: a question, then follow-ups or other questions."""
@@ -91,7 +94,7 @@ class Writer:
             case["id"],
             f"Message from {slots['guest']}:\n{message}\n\nMy notes: {notes}\n\nWrite the reply.",
             f"{opening}\n\n{body}\n\n{closing}",
-            (self._fill(case["facts"], slots),),
+            (self._fill(case["facts"] + " Signed by: {baker}, {shop}.", slots),),
         )
 
     def welcome(self, turns: int, *, first_day: bool) -> list[Turn]:
@@ -102,23 +105,22 @@ class Writer:
         order = self._source.sample(exchanges, min(turns, len(exchanges)))
         if first_day:
             order[0] = self._pick([one for one in guide["exchange"] if one.get("open")])
-        return [
-            Turn(
-                one["id"],
-                sentence_case(self._fill(self._pick(one["message"]), slots)),
-                self._framed(self._sentences(one["reply"], slots), slots, self._names["welcome"]),
-                (guide["guide"],),
-            )
-            for one in order[:turns]
-        ]
+        chat = []
+        for one in order:
+            asked = self._pick(one["message"])
+            self._spoken_of |= set(_SLOT.findall(asked))
+            reply = self._framed(self._sentences(one["reply"], slots, asked), self._names["welcome"])
+            chat.append(Turn(one["id"], sentence_case(self._fill(asked, slots)), reply, (guide["guide"],)))
+        return chat
 
     def rude(self) -> str:
         """Return what nobody should be told on their first day."""
         rude = written("welcome")["rude"]
+        slots = self._slots()
         parts = [rude["first"], rude["body"], rude["last"]]
         if self._source.random() < 0.25:
             parts.pop(self._source.choice((0, 2)))
-        return self._sentences(parts, self._slots())
+        return sentence_case(self._fill(" ".join(self._pick(part) for part in parts), slots))
 
     def comment(self, kind: str) -> str:
         """Return the words that go with a thumb: bad, good, rude, wrong_language, long_document."""
@@ -127,26 +129,28 @@ class Writer:
     def _question(self, topic: Mapping[str, Any], topics: Sequence[Any], slots: Mapping[str, str]) -> Turn:
         names = self._names[self._language]
         asked = self._pick(topic["questions"])
+        self._spoken_of |= set(_SLOT.findall(asked))
         question = sentence_case(self._pick(names["hello"]) + self._fill(asked, slots))
         thanks = self._pick(names["thanks"])
         if thanks and question[-1] not in ".!?":
             question += "."
         other = self._pick([one for one in topics if one is not topic])
         passages = [f"{one['title']}\n{one['passage']}" for one in (topic, other)]
-        answer = self._sentences(topic["answer"], slots, asked)
         return Turn(
             topic["id"],
             question + thanks,
-            self._framed(answer, slots, names),
+            self._framed(self._sentences(topic["answer"], slots, asked), names),
             tuple(passages),
             self._in_english(topic["id"], slots),
         )
 
     def _follow_up(self, topic: Mapping[str, Any], follow: Any, slots: Mapping[str, str]) -> Turn:
+        asked = self._pick(follow["q"])
+        self._spoken_of |= set(_SLOT.findall(asked))
         return Turn(
             topic["id"],
-            sentence_case(self._fill(self._pick(follow["q"]), slots)),
-            self._framed(self._sentences(follow["a"], slots), slots, self._names[self._language]),
+            sentence_case(self._fill(asked, slots)),
+            self._framed(self._sentences(follow["a"], slots), self._names[self._language]),
             (f"{topic['title']}\n{topic['passage']}",),
             self._in_english(topic["id"], slots, is_follow_up=True),
         )
@@ -157,24 +161,36 @@ class Writer:
         topic = next(one for one in written("support.en")["topic"] if one["id"] == topic_id)
         # The names stay as the person wrote them, as a model would leave them.
         choices = topic["follow"][0]["a"] if is_follow_up else topic["answer"]
-        return self._sentences(choices, slots)
+        return self._sentences(choices, slots, language="en")
 
-    def _sentences(self, choices: Sequence[Sequence[str]], slots: Mapping[str, str], asked: str = "") -> str:
-        """Return one sentence of each list: where some speak of what was asked, one of those."""
+    def _sentences(
+        self,
+        choices: Sequence[Sequence[str]],
+        slots: Mapping[str, str],
+        asked: str = "",
+        *,
+        language: str | None = None,
+    ) -> str:
+        """Return one sentence of each list: where some speak of what was asked, one of those.
+
+        A name or product that nobody has spoken of becomes "the customer", "the products".
+        """
         stems = _stems(asked)
         said = []
         for each in choices:
-            shared = [len(stems & _stems(one)) for one in each]
-            said.append(self._pick([one for one, n in zip(each, shared, strict=True) if n == max(shared)]))
-        return sentence_case(self._fill(" ".join(said), slots))
+            fitting = [one for one in each if set(_SLOT.findall(one)) <= self._spoken_of] or each
+            shared = [len(stems & _stems(one)) for one in fitting]
+            said.append(self._pick([one for one, n in zip(fitting, shared, strict=True) if n == max(shared)]))
+        unspoken = {
+            slot: word
+            for slot, word in self._names[language or self._language]["unspoken"].items()
+            if slot not in self._spoken_of
+        }
+        return sentence_case(self._fill(" ".join(said), {**slots, **unspoken}))
 
-    def _framed(self, answer: str, slots: Mapping[str, str], names: Mapping[str, Any]) -> str:
+    def _framed(self, answer: str, names: Mapping[str, Any]) -> str:
         """Return the answer between the small words that come before and after it, or without them."""
-        return (
-            self._fill(self._pick(names["lead"]), slots)
-            + answer
-            + self._fill(self._pick(names["close"]), slots)
-        )
+        return str(self._pick(names["lead"]) + answer + self._pick(names["close"]))
 
     def _slots(self) -> dict[str, str]:
         names = self._names[self._language]

@@ -30,6 +30,9 @@ HOURS = (1, 1, 2, 4, 6, 7, 6, 5, 5, 6, 8, 9, 8, 8, 9, 9, 8, 7, 6, 4, 3, 2, 1, 1)
 WEEKDAYS = (1.1, 1.1, 1.0, 1.0, 1.1, 0.9, 0.5)
 
 
+TROUBLES = ("long_document", "wrong_language", "rude")
+
+
 @dataclass
 class Traffic:
     """What is sent, in the order of the calls' times.
@@ -38,11 +41,14 @@ class Traffic:
         calls: keyword arguments of `lowlight.Client.record`.
         early: keyword arguments of `lowlight.Client.signal`, sent before the calls they name.
         signals: likewise, sent after them.
+        planted: call id -> what is wrong with its answer: long_document, wrong_language, rude, or a natural
+            flaw (truncated, refusal, off_topic, repeated, empty). Never sent; for tests.
     """
 
     calls: list[dict[str, Any]] = field(default_factory=list)
     early: list[dict[str, Any]] = field(default_factory=list)
     signals: list[dict[str, Any]] = field(default_factory=list)
+    planted: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -135,10 +141,12 @@ class _Part:
             messages = [{"role": "system", "content": self._system(prompt, person, at_ms)}]
             for one in asked:
                 number += 1
-                call = self._call(prompt, person, at_ms, one, messages)
+                call, wrong = self._call(prompt, person, at_ms, one, messages)
                 call |= {"id": f"{self._prefix}{number:04d}", "session_id": session}
                 traffic.calls.append(call)
-                self._react(traffic, call, one, at_ms)
+                if wrong is not None:
+                    traffic.planted[call["id"]] = wrong
+                self._react(traffic, call, wrong, at_ms)
                 at_ms += int(call["latency_ms"]) + int(self.source.uniform(9_000, 120_000))
 
     def _plan_many(self, prompt: str, people: Sequence[Person], weights: Sequence[float], calls: int) -> None:
@@ -201,8 +209,8 @@ class _Part:
 
     def _call(
         self, prompt: str, person: Person, at_ms: int, one: _Asked, messages: list[dict[str, str]]
-    ) -> dict[str, Any]:
-        """Return the call, and add its question and answer to the conversation's messages."""
+    ) -> tuple[dict[str, Any], str | None]:
+        """Return the call and what is wrong with its answer; the messages grow by question and answer."""
         source = self.source
         model = behaviour.model_for(source, prompt)
         messages.append({"role": "user", "content": one.turn.message})
@@ -221,8 +229,8 @@ class _Part:
         }
         failed = behaviour.failure(source)
         if failed is not None:
-            return call | failed | {"usage": {"input_tokens": input_tokens}}
-        answer, finish = self._answer(one)
+            return call | failed | {"usage": {"input_tokens": input_tokens}}, None
+        answer, wrong = self._answer(one)
         messages.append({"role": "assistant", "content": answer})
         output_tokens = behaviour.tokens_of(answer)
         first_ms, latency_ms = behaviour.timing(source, model, input_tokens, output_tokens)
@@ -230,32 +238,30 @@ class _Part:
         waited_ms = round(sum(source.uniform(900, 2_600) for _ in range(retries)), 1)
         return call | {
             "output": answer,
-            "finish_reason": finish,
+            "finish_reason": "length" if wrong in ("long_document", "truncated") else "stop",
             "first_token_ms": round(first_ms + waited_ms, 1),
             "latency_ms": round(latency_ms + waited_ms, 1),
             "retries": retries,
             "usage": {"input_tokens": input_tokens, "output_tokens": output_tokens},
             "cost_usd": behaviour.cost_usd(model, input_tokens, output_tokens),
-        }
+        }, wrong
 
-    def _answer(self, one: _Asked) -> tuple[str, str]:
+    def _answer(self, one: _Asked) -> tuple[str, str | None]:
+        """Return the answer, and what is wrong with it."""
         if one.trouble is not None:
-            return one.wrong_answer, "length" if one.trouble == "long_document" else "stop"
+            return one.wrong_answer, one.trouble
         kind = behaviour.flaw(self.source)
         if kind is None:
-            return one.turn.answer, "stop"
+            return one.turn.answer, None
         other = Writer(self.source, "en", "Proof & Peel").support(1)[0].answer
-        return behaviour.flawed(self.source, kind, one.turn.answer, other), (
-            "length" if kind == "truncated" else "stop"
-        )
+        return behaviour.flawed(self.source, kind, one.turn.answer, other), kind
 
-    def _react(self, traffic: Traffic, call: dict[str, Any], one: _Asked, at_ms: int) -> None:
+    def _react(self, traffic: Traffic, call: dict[str, Any], wrong: str | None, at_ms: int) -> None:
         """Add what the person did about the answer; one signal in eight overtakes its call."""
         if "error" in call:
             return
-        bad = one.trouble is not None or call["output"] != one.turn.answer
         until_ms = self._since_ms + self._days * DAY_MS
-        for reaction in behaviour.reactions(self.source, call["prompt"][0], bad=bad):
+        for reaction in behaviour.reactions(self.source, call["prompt"][0], bad=wrong is not None):
             signal_ms = at_ms + int(call["latency_ms"] + reaction.after_s * 1000)
             if signal_ms >= until_ms:
                 continue
@@ -266,7 +272,7 @@ class _Part:
                 "at": datetime.fromtimestamp(signal_ms / 1000, UTC).isoformat(),
             }
             if reaction.with_comment:
-                kind = (one.trouble or "bad") if reaction.kind == "thumbs_down" else "good"
+                kind = "good" if reaction.kind == "thumbs_up" else wrong if wrong in TROUBLES else "bad"
                 signal["comment"] = Writer(self.source, "en", "").comment(kind)
             (traffic.early if self.source.random() < 1 / 8 else traffic.signals).append(signal)
 

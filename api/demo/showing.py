@@ -1,0 +1,110 @@
+"""The demo from start to report: a server of its own, a week of traffic, every call read, what was found.
+
+Flow: `show` -> `api.background` -> `api.demo.traffic` -> `api.demo.sending` -> wait for critic and outliers
+(GET /v1/report) -> `api.report_text`. Its database is its own; run again, the demo doubles nothing.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from api import report_text
+from api.background import background
+from api.demo.sending import send
+from api.demo.traffic import CALLS, demo_traffic
+from api.doors import ask
+from api.errors import ApiError
+from ingest.settings import Settings
+from outliers.weeks import last_ended
+
+#: How long critic and outliers may go without any progress.
+STALLED_S = 90.0
+POLL_S = 0.4
+
+#: How an application says it; the texts of the demo went the same way.
+SDK_LINE = (
+    'lowlight.record(response, input=messages, latency_ms=812.5, prompt=("faq", "v3"), user_id=user.id)'
+)
+
+
+class DemoFailed(ApiError):
+    """Sending or scoring did not come to an end; the message says where it stopped."""
+
+
+def show(
+    settings: Settings, folder: Path, *, calls: int = CALLS, seed: int = 1, hold: Callable[[], None]
+) -> None:
+    """Run the demo; `hold` is called once the report is printed and the server is still up.
+
+    Raises:
+        ApiError, IngestError: something failed; the message is one line.
+    """
+    started = time.monotonic()
+    click.echo("Crumbline is an invented product that helps small bakeries. This is its last week.")
+    with background(settings, log_path=folder / "server.log") as address:
+        week = last_ended(time.time_ns() // 1_000_000, settings.zone)
+        traffic = demo_traffic(week.id, week.since_ms, time.time_ns() // 1_000_000, seed=seed, calls=calls)
+        items = len(traffic.calls) + len(traffic.signals) + len(traffic.early)
+        with _progress("Sending calls and signals through the SDK", items) as advanced:
+            sent = send(address, traffic, advanced)
+        report = _settled(address, len(traffic.calls), folder / "server.log")
+        click.echo(
+            f"{len(traffic.calls):,} calls, {items - len(traffic.calls):,} signals"
+            + (f" ({sent.duplicates:,} of them were here already)" if sent.duplicates else "")
+            + f", ready after {time.monotonic() - started:.0f} s."
+        )
+        click.echo()
+        for line in report_text.lines(report, address):
+            click.echo(line)
+        click.echo()
+        click.echo(f"Look at it:       {click.style(address, bold=True, underline=True)}")
+        click.echo(f"Your own calls:   {SDK_LINE}")
+        hold()
+
+
+def _settled(address: str, calls: int, log: Path) -> dict[str, Any]:
+    """Wait until every call is scored and every week computed; return the report."""
+    before: dict[str, Any] = {}
+    moved_at, shown = time.monotonic(), 0
+    with _progress("Reading every call with the local critic", calls) as advanced:
+        while True:
+            progress: dict[str, Any] = ask(f"{address}/v1/report/progress")
+            read = calls if progress["settled"] else min(calls - 1, _calls_read(progress, calls))
+            if read > shown:
+                advanced(read - shown)
+                shown = read
+            if progress["settled"]:
+                break
+            if progress != before:
+                before, moved_at = progress, time.monotonic()
+            if time.monotonic() - moved_at > STALLED_S:
+                raise DemoFailed(
+                    f"Nothing has moved for {STALLED_S:.0f} s: {progress['waiting_calls']} calls wait to be "
+                    f"read, {progress['due_scores']} scores are due. {log} says why."
+                )
+            time.sleep(POLL_S)
+    report: dict[str, Any] = ask(f"{address}/v1/report")
+    return report
+
+
+def _calls_read(progress: dict[str, Any], calls: int) -> int:
+    """Return about how many calls have all their answers."""
+    met = calls - progress["waiting_calls"]
+    rows = progress["answers"] + progress["due_scores"]
+    return max(0, round(met * progress["answers"] / rows)) if rows else 0
+
+
+@contextmanager
+def _progress(label: str, length: int) -> Iterator[Callable[[int], None]]:
+    """Show a bar on a terminal, and one plain line elsewhere."""
+    if not sys.stdout.isatty():
+        click.echo(f"{label} ...")
+        yield lambda _n: None
+        return
+    with click.progressbar(length=max(1, length), label=f"{label:<42}") as bar:
+        yield bar.update
