@@ -1,0 +1,184 @@
+"""Conditions: planted troubles are found and named, a quiet week is left quiet."""
+
+import random
+from collections.abc import Callable
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from outliers.candidates import holds, spoken_numbers
+from outliers.conditions import Condition, number
+from outliers.discovery import about_bad, about_tail, discover
+from outliers.weeks import week_by_id
+from tests.rows import HOUR_MS, frame_of, quiet_calls
+
+UTC = ZoneInfo("UTC")
+WEEK = week_by_id("2026-W46", UTC)
+DAY_MS = 24 * HOUR_MS
+Test = Callable[[dict[str, Any]], bool]
+
+
+def planted(seed: int, test: Test, share: float, n: int = 3000) -> list[dict[str, Any]]:
+    """Return a week in which a share of the calls under a condition fails, half of them only half surely."""
+    source = random.Random(seed)
+    calls = quiet_calls(source, WEEK.since_ms, n)
+    for call in calls:
+        if test(call) and source.random() < share:
+            call["p_fail"] = source.uniform(0.35, 0.95)
+    return calls
+
+
+def is_new(call: dict[str, Any]) -> bool:
+    return bool(
+        WEEK.since_ms <= call["first_seen_at_ms"]
+        and call["started_at_ms"] - call["first_seen_at_ms"] < DAY_MS
+    )
+
+
+@pytest.mark.parametrize(
+    ("test", "share", "words"),
+    [
+        (
+            lambda call: (call["prompt"], call["prompt_version"]) == ("faq", "v7"),
+            0.4,
+            "prompt version = faq@v7",
+        ),
+        (lambda call: call["tags"]["tenant"] == "t3", 0.7, "tag tenant = t3"),
+        (lambda call: call["language"] == "de", 0.4, "input language = de"),
+        (lambda call: call["input_tokens"] > 4800, 0.8, "input_tokens > "),
+        (
+            lambda call: 50 <= (call["started_at_ms"] - WEEK.since_ms) // HOUR_MS < 54,
+            0.8,
+            "a start on Wed 02:00 to",
+        ),
+        (is_new, 0.8, "user_age_days < 1"),
+    ],
+)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_planted_trouble_is_found_and_named(seed: int, test: Test, share: float, words: str) -> None:
+    calls = frame_of(planted(seed, test, share), WEEK)
+    found = discover(calls, about_bad(calls))
+    assert len(found) == 1, [one.condition.words(UTC) for one in found]
+    assert found[0].condition.words(UTC).startswith(words)
+
+
+def test_a_threshold_is_near_the_planted_one() -> None:
+    for seed in range(4):
+        calls = frame_of(planted(seed, lambda call: call["input_tokens"] > 3000, 0.8), WEEK)
+        [found] = discover(calls, about_bad(calls))
+        assert isinstance(found.condition.value, float)
+        assert 2500 <= found.condition.value <= 3500
+
+
+def test_two_troubles_are_two_and_not_one_told_twice() -> None:
+    """What the first explains is set aside before the second is looked for."""
+
+    def either(call: dict[str, Any]) -> bool:
+        return bool(call["tags"]["tenant"] == "t3" or call["language"] == "es")
+
+    calls = frame_of(planted(3, either, 0.7), WEEK)
+    found = {one.condition.words(UTC) for one in discover(calls, about_bad(calls))}
+    assert found == {"input language = es", "tag tenant = t3"}
+
+
+def test_quiet_weeks_stay_quiet() -> None:
+    """Twenty weeks whose users differ and whose calls fail here and there: at most .1 finding a week."""
+    false = 0
+    for seed in range(20):
+        calls = frame_of(quiet_calls(random.Random(1000 + seed), WEEK.since_ms, 2000), WEEK)
+        false += len(discover(calls, about_bad(calls)))
+    assert false <= 2
+
+
+def test_one_persons_bad_week_is_no_cohort() -> None:
+    """A user with forty bad calls sends them all with a tag of their own; nobody else has it."""
+    for seed in range(5):
+        calls = quiet_calls(random.Random(seed), WEEK.since_ms, 2000)
+        for call in calls[100:140]:
+            call.update(user_id="unlucky", tags={"tenant": "alone"}, p_fail=0.95)
+        frame = frame_of(calls, WEEK)
+        assert discover(frame, about_bad(frame)) == []
+
+
+def test_what_makes_calls_slow_is_said_of_the_slowest() -> None:
+    source = random.Random(4)
+    calls = quiet_calls(source, WEEK.since_ms, 3000)
+    for call in calls:
+        call["latency_ms"] = source.lognormvariate(6, 0.4) * (8 if call["input_tokens"] > 3000 else 1)
+    frame = frame_of(calls, WEEK)
+    question = about_tail(frame)
+    assert question.words == "the slowest 5 %"
+    assert question.y.sum() == 150
+    [found] = discover(frame, question)
+    assert found.condition.field == "input_tokens"
+    assert found.condition.op == ">"
+
+
+def test_latencies_alike_everywhere_say_nothing() -> None:
+    source = random.Random(8)
+    calls = [
+        {**call, "latency_ms": source.lognormvariate(6, 1)}
+        for call in quiet_calls(source, WEEK.since_ms, 3000)
+    ]
+    frame = frame_of(calls, WEEK)
+    assert discover(frame, about_tail(frame)) == []
+
+
+def test_a_week_with_few_calls_or_none_ranked_says_nothing() -> None:
+    few = frame_of(quiet_calls(random.Random(1), WEEK.since_ms, 60), WEEK)
+    assert discover(few, about_bad(few)) == discover(few, about_tail(few)) == []
+    unranked = [{**call, "p_fail": None} for call in quiet_calls(random.Random(1), WEEK.since_ms, 500)]
+    frame = frame_of(unranked, WEEK)
+    assert np.isnan(frame.p_bad).all()
+    assert discover(frame, about_bad(frame)) == []
+
+
+@given(st.floats(1e-2, 1e8), st.floats(1, 1e4))
+def test_thresholds_are_numbers_a_person_would_say(low: float, times: float) -> None:
+    numbers = spoken_numbers(low, low * times)
+    assert all(low <= value <= low * times for value in numbers)
+    assert all(len(f"{value:.6e}".split("e")[0].rstrip("0").replace(".", "")) <= 2 for value in numbers)
+    if times > 1.25:
+        assert len(numbers), "between a number and five quarters of it lies one with two digits"
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        Condition("prompt_version", "=", "faq@v7"),
+        Condition("tag", "=", "t3", key="tenant"),
+        Condition("tool", "=", "search"),
+        Condition("input_tokens", ">", 1200.0),
+        Condition("user_age_days", "<", 2.0),
+        Condition("calls_before", "<", 3.0),
+        Condition("started_at", "within", (WEEK.since_ms + DAY_MS, WEEK.since_ms + 2 * DAY_MS)),
+    ],
+)
+def test_a_condition_kept_and_read_again_holds_for_the_same_calls(condition: Condition) -> None:
+    calls = frame_of(quiet_calls(random.Random(2), WEEK.since_ms, 400), WEEK)
+    mask = holds(condition, calls)
+    assert 0 < mask.sum() < len(calls)
+    again = Condition.from_json(condition.as_json())
+    assert again == condition
+    assert (holds(again, calls) == mask).all()
+
+
+def test_conditions_read_as_people_speak() -> None:
+    def said(*parts: Any) -> tuple[str, str]:
+        return Condition(*parts).words(UTC), Condition(*parts).where(UTC)
+
+    assert said("input_tokens", ">", 9800.0) == ("input_tokens > 9,800", "where input_tokens > 9,800")
+    assert said("prompt_version", "=", "faq@v7") == ("prompt version = faq@v7", "for prompt faq@v7")
+    assert said("model", "=", "")[1] == "for model none"
+    assert said("tag", "=", "free", "plan")[1] == "where tag plan = free"
+    assert said("tool", "=", "search")[1] == "with tool search"
+    assert said("user_age_days", "<", 1.0)[1] == "for users on their first day"
+    assert said("calls_before", "<", 3.0)[1] == "for a user's first 3 calls"
+    hours = (WEEK.since_ms + 50 * HOUR_MS, WEEK.since_ms + 54 * HOUR_MS)
+    assert said("started_at", "within", hours)[1] == "on Wed 02:00 to 06:00"
+    assert said("started_at", "within", (hours[0], hours[1] + DAY_MS))[1] == "on Wed 02:00 to Thu 06:00"
+    assert [number(value) for value in (9800.0, 0.25, 2.0)] == ["9,800", "0.25", "2"]
