@@ -4,7 +4,7 @@ Fitted on planted failures (`critic.local.plants`), so it needs no label: a mult
 over standardised features, one for calls with a source and one for those without, as JSON numbers.
 Flow: Features -> GuardModel.read -> critic.local.critic. Only `fit_head` needs scipy; reading is numpy.
 
-The fit sees as many plants as ordinary outputs, so its raw probability is no production probability:
+Plants and ordinary outputs weigh the same in the fit, so its raw probability is no production probability:
 `read` shifts the odds to the expected share of failures. A fit on a team's own traffic is drawn towards
 the head it starts from (a Gaussian prior on the coefficients), so 50 outputs already help and 1,000 decide.
 """
@@ -27,13 +27,17 @@ LEARNT = tuple(kind for kind in KINDS if kind != "empty")
 EMPTY_ODDS = 1e6
 
 #: Strength of the prior, in units of rows: how many rows' evidence it weighs.
-PRIOR = 4.0
+PRIOR = 3.0
 #: Standardised features are clipped here: one absurd text must not decide by one feature.
 _CLIP = 4.0
 #: Least ordinary outputs (of those with a source, or without) for a head of their own.
 OWN_MIN = 50
-#: Rows a head is fitted on at most; the newest are the caller's to choose.
-FIT_MAX = 2_000
+#: Outputs a head is fitted on at most, the last ones given.
+FIT_MAX = 1_500
+#: How often the outputs are planted in: three different plants of each teach more than one (at 200 outputs
+#: of open chat .5 points of AUROC, at 1,000 two points of what is caught), and plants at most, for time.
+ROUNDS = 3
+PLANTS_MAX = 3_000
 
 Floats = NDArray[np.float64]
 
@@ -207,7 +211,15 @@ def fit_guard_model(own: Sequence[Texts], start: GuardModel | None, *, seed: int
             heads[with_source] = before
             continue
         calls = [usable[row] for row in rows]
-        planted = [one for one in plant(calls, seed=seed) if one.kind != "empty"]
+        rounds = max(1, min(ROUNDS, PLANTS_MAX // len(calls)))
+        planted = [
+            one
+            for turn in range(rounds)
+            for one in plant(calls, seed=seed * ROUNDS + turn)
+            if one.kind != "empty"
+        ]
+        # Plants in one output side by side: their source is read once.
+        planted.sort(key=lambda one: one.origin)
         broken = Features([one.call for one in planted])
         used = columns_for(with_source)
         values = np.vstack([ordinary.values[np.ix_(rows, used)], broken.values[:, used]])

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,45 +95,62 @@ class SourceOverlap:
     new_stems: int
 
 
-def against_source(output: str, output_words: Sequence[str], source: str) -> SourceOverlap:
-    """Compare an output with its source; both bounded by the caller."""
-    source_sentences = sentences_of(source)[:SOURCE_SENTENCES_MAX]
-    split = [words_of(sentence) for sentence in source_sentences]
-    source_words = [word for words in split for word in words]
-    source_stems = [content_stems(words) for words in split]
-    known = {stem_ for stems in source_stems for stem_ in stems}
-    output_split = [content_stems(words_of(one)) for one in sentences_of(output)[:OUTPUT_SENTENCES_MAX]]
-    output_split = [stems for stems in output_split if stems] or [content_stems(output_words)]
-    lead = content_stems(source_words[:LEAD_WORDS])
+@dataclass(frozen=True)
+class _Source:
+    """What is computed once of a source, however many outputs lean on it."""
 
-    nearest, lead_cosine = _cosines(output_split, source_stems, lead)
+    #: content stems by sentence
+    sentences: list[list[str]]
+    stems: frozenset[str]
+    names: frozenset[str]
+    numbers: frozenset[str]
+    lead: list[str]
+    bigrams: frozenset[tuple[str, ...]]
+    trigrams: frozenset[tuple[str, ...]]
+
+
+# Calls of one document, and the plants in one output, come one after another; an entry is about 100 KB.
+@lru_cache(maxsize=32)
+def _source(source: str) -> _Source:
+    split = [words_of(sentence) for sentence in sentences_of(source)[:SOURCE_SENTENCES_MAX]]
+    words = [word for sentence in split for word in sentence]
+    lower = [word.lower() for word in words]
+    sentences = [content_stems(sentence) for sentence in split]
+    return _Source(
+        sentences,
+        frozenset(one for stems in sentences for one in stems),
+        frozenset(names_of(words)),
+        frozenset(numbers_of(source)),
+        content_stems(words[:LEAD_WORDS]),
+        frozenset(ngrams(lower, 2)),
+        frozenset(ngrams(lower, 3)),
+    )
+
+
+def against_source(output: str, output_words: Sequence[str], source_text: str) -> SourceOverlap:
+    """Compare an output with its source; both bounded by the caller."""
+    source = _source(source_text)
+    split = [content_stems(words_of(one)) for one in sentences_of(output)[:OUTPUT_SENTENCES_MAX]]
+    split = [stems for stems in split if stems] or [content_stems(output_words)]
+    stems = {one for sentence in split for one in sentence}
+    names, numbers = names_of(output_words, source.names), numbers_of(output)
+    nearest, lead_cosine = _cosines(split, source.sentences, source.lead)
     lower = [word.lower() for word in output_words]
-    source_lower = [word.lower() for word in source_words]
-    names, numbers = names_of(output_words, names_of(source_words)), numbers_of(output)
-    source_numbers = numbers_of(source)
-    all_stems = {one for stems in output_split for one in stems}
     return SourceOverlap(
         best_cosine=float(nearest.mean()),
         worst_cosine=float(nearest.min()),
         lead_cosine=lead_cosine,
-        lead_recall=share_in(set(lead), all_stems, 0.0),
-        trigrams=_runs_in(lower, source_lower, 3),
-        bigrams=_runs_in(lower, source_lower, 2),
-        stems=share_in(all_stems, known, 0.0),
-        names=share_in(names, known),
-        numbers=share_in(numbers, source_numbers),
-        worst_stems=min(share_in(set(stems), known, 1.0) for stems in output_split),
-        new_names=len(names - known),
-        new_numbers=len(numbers - source_numbers),
-        new_stems=len(all_stems - known),
+        lead_recall=share_in(set(source.lead), stems, 0.0),
+        trigrams=share_in(set(ngrams(lower, 3)), source.trigrams, 0.0),
+        bigrams=share_in(set(ngrams(lower, 2)), source.bigrams, 0.0),
+        stems=share_in(stems, source.stems, 0.0),
+        names=share_in(names, source.stems),
+        numbers=share_in(numbers, source.numbers),
+        worst_stems=min(share_in(set(sentence), source.stems, 1.0) for sentence in split),
+        new_names=len(names - source.stems),
+        new_numbers=len(numbers - source.numbers),
+        new_stems=len(stems - source.stems),
     )
-
-
-def _runs_in(words: list[str], source_words: list[str], n: int) -> float:
-    runs = set(ngrams(words, n))
-    if not runs:
-        return 0.0
-    return len(runs & set(ngrams(source_words, n))) / len(runs)
 
 
 def _cosines(
