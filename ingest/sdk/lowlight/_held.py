@@ -1,7 +1,7 @@
 """What a queued entry holds: its own copies, and about how many bytes. Runs in the application's thread."""
 
 import sys
-from typing import Any
+from typing import Any, Dict, Optional
 
 from lowlight._responses import get
 
@@ -10,6 +10,8 @@ OBJECT_BYTES = 4_000
 #: Values walked to weigh a nested one; what holds more counts as HUGE_BYTES.
 WALKED_MAX = 5_000
 HUGE_BYTES = 8 * 1024 * 1024
+#: Characters kept of an error's message.
+MESSAGE_CHARS_MAX = 16 * 1024
 
 
 def copied(value: Any) -> Any:
@@ -25,6 +27,34 @@ def copied(value: Any) -> Any:
         return list(value) if issubclass(kind, list) else value
     except Exception:
         return value
+
+
+def error_of(error: Any) -> Optional[Dict[str, str]]:
+    """Return {"type", "message"} of an exception, a dict or a text; None of None.
+
+    Done while recording: a queued exception would keep its traceback's frames alive.
+    """
+    kind = type(error)
+    if error is None:
+        return None
+    if kind is dict:
+        found = error.get("type")
+        return {
+            "type": "error" if found is None else _said(found),
+            "message": _said(error.get("message", "")),
+        }
+    if issubclass(kind, BaseException):
+        return {"type": kind.__name__, "message": _said(error)}
+    if issubclass(kind, type):
+        return {"type": error.__name__, "message": ""}
+    return {"type": "error", "message": _said(error)}
+
+
+def _said(value: Any) -> str:
+    try:
+        return str(value)[:MESSAGE_CHARS_MAX]
+    except Exception:
+        return "(could not be read)"
 
 
 def held_bytes(value: Any) -> int:

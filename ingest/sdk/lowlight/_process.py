@@ -1,4 +1,4 @@
-"""The end of a process and forks: what the clients with a thread must do then.
+"""The end of a process and forks: what the clients with a thread must do then, and importing safely.
 
 At the end of a process each client sends what it holds, within two seconds together. In a forked child
 each begins anew.
@@ -7,10 +7,18 @@ each begins anew.
 import atexit
 import os
 import sys
+import threading
 import time
 from typing import Protocol, Set
 
 EXIT_TIMEOUT_S = 2.0
+
+
+#: Held by our threads while they import: a child forked meanwhile would find the module half imported, its
+#: lock held for ever by a thread that the child does not have; its whole application would hang on it.
+#: Modules that register fork hooks of their own (logging) are imported with the package: one that came
+#: between the hooks before and after a fork would get only the latter.
+importing = threading.RLock()
 
 
 class Attended(Protocol):
@@ -68,4 +76,7 @@ def _after_fork() -> None:
 
 
 if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=importing.acquire, after_in_parent=importing.release, after_in_child=importing.release
+    )
     os.register_at_fork(after_in_child=_after_fork)

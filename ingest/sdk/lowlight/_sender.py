@@ -51,12 +51,13 @@ class Sender:
                 )
             finally:
                 self._outbox.settle(entries)
-        self.close()
-
-    def close(self) -> None:
-        """Close the connection; a forked child does so with its copy of the parent's."""
         if self._transport is not None:
             self._transport.close()
+
+    def let_go(self) -> None:
+        """Give up the copy of the parent's connection, in a forked child."""
+        if self._transport is not None:
+            self._transport.let_go()
 
     def _send(self, entries: List[Entry]) -> None:
         if self._transport is None:

@@ -4,9 +4,12 @@ Drops are counted by reason and reported three ways: a warning of the logger `lo
 minute at most), `stats()`, and the header `X-Lowlight-Dropped` of the next request.
 """
 
+import logging
 import threading
 import time
 from typing import Any, Dict
+
+log = logging.getLogger("lowlight")
 
 #: Between two warnings of one kind.
 WARNING_INTERVAL_S = 60.0
@@ -54,10 +57,8 @@ class Tally:
             self._warned_at_s[kind] = now_s
             unsaid = self._unsaid.pop(kind, 0)
         try:
-            import logging  # 8 ms that an application without warnings never pays
-
             more = f" (and {unsaid} times more since the last such line)" if unsaid else ""
-            logging.getLogger("lowlight").warning("%s%s", message, more)
+            log.warning("%s%s", message, more)
         except Exception:  # the application's own log handler
             pass
 

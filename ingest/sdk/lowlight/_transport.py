@@ -6,9 +6,10 @@ imported when the first batch is sent: together they take longer than all the re
 
 import json
 import os
-import threading
 import time
-from typing import Any, Dict, Optional
+from typing import Any, Callable, Dict, Optional
+
+from lowlight._process import importing
 
 USER_AGENT = "lowlight-python/0.1.0"
 #: Smaller bodies gain nothing that a packet more would cost.
@@ -17,15 +18,6 @@ GZIP_FROM_BYTES = 16 * 1024
 ANSWER_BYTES_MAX = 4 * 1024 * 1024
 #: The longest wait that a server may ask for.
 RETRY_AFTER_MAX_S = 3600.0
-
-#: Held while importing: a child forked meanwhile would wait for ever for a module lock of a thread that it
-#: does not have, and so would its application.
-_importing = threading.RLock()
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_importing.acquire, after_in_parent=_importing.release, after_in_child=_importing.release
-    )
 
 
 class Unreachable(Exception):
@@ -65,13 +57,16 @@ class Transport:
     """
 
     def __init__(self, url: str, key: str, timeout_s: float) -> None:
-        with _importing:
+        with importing:
+            import email.utils
+            import encodings.idna  # noqa: F401 - which the first look-up of a host would import
             import gzip
             import http.client
             from urllib.parse import urlsplit
 
             self._http = http.client
             self._gzip = gzip
+            self._parse_date = email.utils.parsedate_to_datetime
             try:
                 parts = urlsplit(url)
                 port = parts.port
@@ -141,6 +136,18 @@ class Transport:
             except Exception:
                 pass
 
+    def let_go(self) -> None:
+        """Give a forked child's copy of the connection back, without the parent's noticing.
+
+        Only its file descriptor: closing an answer that the parent's thread was reading at the fork would
+        wait for ever for that thread's lock on it.
+        """
+        connection, self._connection = self._connection, None
+        try:
+            os.close(connection.sock.detach())
+        except Exception:  # there was none, or none any more
+            pass
+
     def _exchange(self, path: str, body: bytes, headers: Dict[str, str]) -> Answer:
         if self._connection is None:
             if self._tls is not None:
@@ -159,20 +166,20 @@ class Transport:
         content = response.read(ANSWER_BYTES_MAX)
         if not response.isclosed():
             self.close()  # more than we care to read
-        return Answer(response.status, _retry_after_s(response.headers.get("Retry-After")), content)
+        return Answer(
+            response.status, _retry_after_s(response.headers.get("Retry-After"), self._parse_date), content
+        )
 
 
-def _retry_after_s(value: Optional[str]) -> Optional[float]:
+def _retry_after_s(value: Optional[str], parse_date: Callable[[str], Any]) -> Optional[float]:
     """Seconds of a Retry-After header, which is seconds or an HTTP date (RFC 9110, 10.2.3)."""
     if not value:
         return None
     try:
         seconds = float(value)
     except ValueError:
-        from email.utils import parsedate_to_datetime
-
         try:
-            seconds = parsedate_to_datetime(value).timestamp() - time.time()
+            seconds = parse_date(value).timestamp() - time.time()
         except (TypeError, ValueError, IndexError, OverflowError):
             return None
     if seconds != seconds:

@@ -293,33 +293,6 @@ def _usage(value: Any, problems: Problems) -> Optional[Dict[str, int]]:
     return usage
 
 
-def error_of(error: Any) -> Optional[Dict[str, str]]:
-    """Return {"type", "message"} of an exception, a dict or a text.
-
-    Done while recording: a queued exception would keep its traceback's frames alive.
-    """
-    if error is None:
-        return None
-    kind = type(error)
-    if issubclass(kind, BaseException):
-        return {"type": kind.__name__, "message": _message(error)}
-    if issubclass(kind, type):
-        return {"type": error.__name__, "message": ""}
-    if kind is dict:
-        return {
-            "type": _word(error.get("type")) or "error",
-            "message": (_word(error.get("message")) or "")[:SHORT_CHARS],
-        }
-    return {"type": "error", "message": _message(error)}
-
-
-def _message(error: Any) -> str:
-    try:
-        return str(error)[:SHORT_CHARS]
-    except Exception:
-        return "(its message could not be read)"
-
-
 def _shown(value: Any) -> str:
     try:
         text = repr(value)
