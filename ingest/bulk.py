@@ -1,10 +1,12 @@
-"""Many rows in few statements: the hot path of intake, for SQLite and PostgreSQL alike.
+"""The hot path of intake: many rows in few statements, for SQLite and PostgreSQL alike.
 
-Flow: `ingest.call_writes` (tuples) -> `insert_rows` -> one INSERT of up to ROWS_MAX rows at a time.
+Flow: `ingest.call_writes` (tuples) -> `insert_rows`, `among` -> the driver's own cursor, in the transaction
+that the writer opened.
 
 Why not `connection.execute(insert(table), list_of_dicts)`: preparing each row's parameters took a third of
-the writer's time. Why many rows to a statement: Python's sqlite3 lets go of the interpreter lock for every
-statement it steps, so that an `executemany` of 500 rows waits up to 500 times for the threads that parse.
+the writer's time, and composing a statement for a batch of one takes longer than running it. Why many rows
+to a statement: Python's sqlite3 lets go of the interpreter lock for every statement it steps, so that an
+`executemany` of 500 rows waits up to 500 times for the threads that parse.
 """
 
 from collections.abc import Sequence
@@ -16,6 +18,11 @@ from sqlalchemy import Connection
 
 #: Rows in one statement; SQLite takes 32,766 parameters, our widest table has 29 columns.
 ROWS_MAX = 64
+
+
+def cursor_of(connection: Connection) -> Any:
+    """Return a cursor of the driver itself, in the connection's transaction; its errors are the driver's."""
+    return connection.connection.cursor()
 
 
 def insert_rows(
@@ -31,23 +38,46 @@ def insert_rows(
         columns: the names that the values of each row stand for, in order.
         on_conflict: an ON CONFLICT clause, in the words that SQLite and PostgreSQL share.
     """
-    mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
+    mark = _mark(connection)
+    cursor = cursor_of(connection)
     whole = len(rows) - len(rows) % ROWS_MAX
     if whole:
-        statement = _statement(table, columns, ROWS_MAX, on_conflict, mark)
+        statement = _insert(table, columns, ROWS_MAX, on_conflict, mark)
         for start in range(0, whole, ROWS_MAX):
-            chunk = tuple(chain.from_iterable(rows[start : start + ROWS_MAX]))
-            connection.exec_driver_sql(statement, chunk)
+            cursor.execute(statement, tuple(chain.from_iterable(rows[start : start + ROWS_MAX])))
     # The rest one by one: a statement for each possible number of rows would push all others out of
     # the connection's cache of prepared statements.
     if whole < len(rows):
-        statement = _statement(table, columns, 1, on_conflict, mark)
-        connection.exec_driver_sql(statement, list(rows[whole:]))
+        cursor.executemany(_insert(table, columns, 1, on_conflict, mark), rows[whole:])
+
+
+def among(connection: Connection, select: str, first: Sequence[Any], values: Sequence[Any]) -> list[Any]:
+    """Return the rows of `select` ... IN (values), at least one value.
+
+    Args:
+        select: SQL up to the IN, with a `?` for each of `first`.
+    """
+    # Statements for 1, 2, 4 ... values, filled up with the last one, so that few are ever prepared.
+    n = 1 << (len(values) - 1).bit_length()
+    cursor = cursor_of(connection)
+    filled = (*first, *values, *[values[-1]] * (n - len(values)))
+    cursor.execute(_in(select, n, _mark(connection)), filled)
+    found: list[Any] = cursor.fetchall()
+    return found
+
+
+def _mark(connection: Connection) -> str:
+    return "?" if connection.dialect.paramstyle == "qmark" else "%s"
 
 
 @lru_cache(maxsize=64)
-def _statement(table: str, columns: tuple[str, ...], n: int, on_conflict: str, mark: str) -> str:
+def _insert(table: str, columns: tuple[str, ...], n: int, on_conflict: str, mark: str) -> str:
     row = f"({', '.join([mark] * len(columns))})"
     # Names come from our own tables, values are parameters.
     into = f'INSERT INTO "{table}" ({", ".join(columns)}) VALUES '  # noqa: S608
     return f"{into}{', '.join([row] * n)} {on_conflict}".rstrip()
+
+
+@lru_cache(maxsize=64)
+def _in(select: str, n: int, mark: str) -> str:
+    return f"{select} IN ({', '.join('?' * n)})".replace("?", mark)

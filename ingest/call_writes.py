@@ -10,15 +10,15 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, func, insert, select
 
-from ingest.bulk import insert_rows
+from ingest.bulk import among, cursor_of, insert_rows
 from ingest.call_rows import CALL_COLUMNS, TEXT_COLUMNS, NewCall, SliceKey
 from ingest.latency import OTHER_SLICE, SLICES_MAX
 from ingest.signal_writes import resolve_waiting
-from ingest.tables import Call, Slice, columns
+from ingest.tables import Slice, columns
 
 HOUR_MS = 3_600_000
 
-CALL, SLICE = columns(Call), columns(Slice)
+SLICE = columns(Slice)
 
 
 class Kept(NamedTuple):
@@ -50,9 +50,8 @@ def keep_calls(
         return Kept(0, {})
     fresh = list(new.values())
     found = _slice_ids(connection, project_id, {call.slice_key for call in fresh} - slices.keys())
-    first_seq = (connection.execute(select(func.max(CALL.c.seq))).scalar() or 0) + 1
     rows, texts = [], []
-    for seq, call in enumerate(fresh, first_seq):
+    for seq, call in enumerate(fresh, _first_free_seq(connection)):
         key = call.slice_key
         call.seq = seq
         call.slice_id = found[key] if key in found else slices[key]
@@ -70,8 +69,15 @@ def keep_calls(
 
 def _kept_ids(connection: Connection, project_id: int, ids: list[str]) -> set[str]:
     """Which of these ids the project has already."""
-    query = select(CALL.c.id).where(CALL.c.project_id == project_id, CALL.c.id.in_(ids))
-    return set(connection.execute(query).scalars())
+    select = "SELECT id FROM call WHERE project_id = ? AND id"
+    return {found[0] for found in among(connection, select, (project_id,), ids)}
+
+
+def _first_free_seq(connection: Connection) -> int:
+    """The `seq` of the next call; there is one writer, so nobody else can take it."""
+    cursor = cursor_of(connection)
+    cursor.execute("SELECT coalesce(max(seq), 0) + 1 FROM call")
+    return int(cursor.fetchone()[0])
 
 
 def _slice_ids(connection: Connection, project_id: int, keys: Iterable[SliceKey]) -> dict[SliceKey, int]:

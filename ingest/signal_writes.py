@@ -9,8 +9,9 @@ which arrives late may take it over from an earlier one.
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, exists, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
+from ingest.bulk import cursor_of
 from ingest.call_rows import NewCall
 from ingest.tables import Call, Label, Signal, Todo, columns
 from ingest.upsert import upsert
@@ -81,7 +82,9 @@ def resolve_waiting(connection: Connection, project_id: int, calls: Sequence[New
     Args:
         calls: just written, so that each has its `seq`.
     """
-    waits, in_sessions = connection.execute(_ANY_WAITING).one()
+    cursor = cursor_of(connection)
+    cursor.execute(_ANY_WAITING)
+    waits, in_sessions = cursor.fetchone()
     found: dict[int, int] = {}
     if waits:
         by_id = {call.id: call.seq for call in calls}
@@ -104,8 +107,9 @@ def resolve_waiting(connection: Connection, project_id: int, calls: Sequence[New
         )
 
 
-_ANY_WAITING = select(
-    exists().where(SIGNAL.c.call_seq.is_(None)), exists().where(SIGNAL.c.session_id.is_not(None))
+_ANY_WAITING = (
+    "SELECT exists(SELECT 1 FROM signal WHERE call_seq IS NULL), "
+    "exists(SELECT 1 FROM signal WHERE session_id IS NOT NULL)"
 )
 #: The names a signal may give its call, the most specific first: only the first one given decides.
 _NAMES = ("call_id", "response_id", "trace_id")

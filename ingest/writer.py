@@ -12,7 +12,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, RootTransaction
+from sqlalchemy.exc import OperationalError
 
 from ingest.errors import StoreUnavailable, WriterBusy
 
@@ -98,9 +99,13 @@ class Writer:
         results: list[tuple[Future[Any], Any, BaseException | None]] = []
         try:
             connection = connection or self._engine.connect()
-            with connection.begin():
-                for job, done in group:
-                    results.append((done, *_in_savepoint(connection, job)))
+            with connection.begin() as transaction:
+                if len(group) == 1:
+                    ((job, done),) = group
+                    results.append((done, *_alone(connection, transaction, job)))
+                else:
+                    for job, done in group:
+                        results.append((done, *_in_savepoint(connection, job)))
         except Exception as error:  # locked, full or lost: the whole group was rolled back
             log.exception("a group of %d writes was rolled back", len(group))
             unavailable = StoreUnavailable(f"The database could not be written: {_cause(error)}")
@@ -118,16 +123,39 @@ class Writer:
         return connection
 
 
+def _alone(
+    connection: Connection, transaction: RootTransaction, job: Job
+) -> tuple[Any, BaseException | None]:
+    """Run the only job of a group: where it fails, its transaction can go as a whole."""
+    try:
+        return job(connection), None
+    except Exception as error:
+        transaction.rollback()
+        return None, _as_the_caller_sees(connection, error)
+
+
 def _in_savepoint(connection: Connection, job: Job) -> tuple[Any, BaseException | None]:
     """Return the job's result, or what it raised once its own writes are undone."""
-    savepoint = connection.begin_nested()
+    connection.exec_driver_sql("SAVEPOINT job")
     try:
         result = job(connection)
     except Exception as error:
-        savepoint.rollback()
-        return None, error
-    savepoint.commit()
+        # A full disk has rolled everything back already; then this raises, and the group fails as one.
+        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT job")
+        connection.exec_driver_sql("RELEASE SAVEPOINT job")
+        return None, _as_the_caller_sees(connection, error)
+    connection.exec_driver_sql("RELEASE SAVEPOINT job")
     return result, None
+
+
+def _as_the_caller_sees(connection: Connection, error: Exception) -> Exception:
+    """Tell a database that cannot be written now (full, read-only, lost) from a mistake of the job's."""
+    driver = connection.dialect.loaded_dbapi
+    if not isinstance(error, (OperationalError, driver.OperationalError)):
+        return error
+    unavailable = StoreUnavailable(f"The database could not be written: {_cause(error)}")
+    unavailable.__cause__ = error
+    return unavailable
 
 
 def _cause(error: Exception) -> str:
