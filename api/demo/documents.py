@@ -51,10 +51,16 @@ class Upload:
 
     def wrong_part(self) -> str:
         """Return what comes out when only the end of the document was read: the schedule, cut off."""
-        at = self._source.randrange(max(1, len(self._schedule) - 40), len(self._schedule) - 4)
-        said = " ".join(gist for _line, gist in self._schedule[at : at + 4])
-        words = said.split()
-        return sentence_case(" ".join(words[: -self._source.randint(4, 9)]))
+        at = self._source.randrange(max(1, len(self._schedule) - 40), len(self._schedule) - 20)
+        chosen = [self._schedule[at + 5 * step][1] for step in range(self._source.randint(2, 4))]
+        words = [
+            *self._source.choice(written("documents")["ask"]["wrong"]).split(),
+            *" ".join(chosen).split(),
+        ]
+        words = words[: -self._source.randint(2, 6)]
+        while not words[-1].isalpha() or not words[-1].islower():
+            words.pop()
+        return sentence_case(" ".join(words))
 
     def _relevant(self, subject: str) -> list[list[str]]:
         if subject != "all":
