@@ -79,7 +79,8 @@ def wilson(bad: float, n: float) -> tuple[float, float]:
     centre = share + Z95**2 / (2 * n)
     spread = Z95 * math.sqrt(share * (1 - share) / n + Z95**2 / (4 * n * n))
     scale = 1 + Z95**2 / n
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+    # clipped by the share itself, which rounding may leave outside at 0 and 1
+    return max(0.0, min(share, (centre - spread) / scale)), min(1.0, max(share, (centre + spread) / scale))
 
 
 def ratio_interval(bad_in: float, n_in: float, bad_out: float, n_out: float) -> tuple[float, float]:

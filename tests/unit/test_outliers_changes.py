@@ -1,0 +1,139 @@
+"""What changed since last week: what moved is flagged, noise is not, the unknown stays unknown."""
+
+import random
+from functools import partial
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+
+from ingest.settings import Settings
+from ingest.store import OpenStore
+from outliers.changes import MEASURES, Change, changes_of
+from outliers.comparison import compare
+from outliers.refresh import refresh_experience
+from outliers.weekly import compute_weeks
+from outliers.weeks import week_before, week_by_id
+from tests.rows import HOUR_MS, frame_of, put_calls, quiet_calls
+
+UTC = ZoneInfo("UTC")
+WEEK = week_by_id("2026-W46", UTC)
+BEFORE = week_before(WEEK, UTC)
+
+
+def weeks(seed: int, n: int = 2000, **now: Any) -> list[Change]:
+    """Compare two quiet weeks; `now` changes every call of prompt draft in the second one."""
+    source = random.Random(seed)
+    before = quiet_calls(source, BEFORE.since_ms, n)
+    after = quiet_calls(source, WEEK.since_ms, n)
+    for call in after:
+        if call["prompt"] == "draft":
+            call |= {name: value(call) if callable(value) else value for name, value in now.items()}
+    return compare(frame_of(after, WEEK), frame_of(before, BEFORE))
+
+
+def moved(changes: list[Change]) -> set[tuple[str, str | None]]:
+    return {(change.measure, change.prompt) for change in changes if change.moved}
+
+
+def test_two_quiet_weeks_differ_by_noise_alone() -> None:
+    """Their users are other people, one of whom makes a tenth of the calls: few pairs are flagged."""
+    flagged = sum(bool(moved(weeks(seed))) for seed in range(20))
+    assert flagged <= 3, "false discoveries are held at 10 %"
+
+
+@pytest.mark.parametrize(
+    ("measure", "now", "worse"),
+    [
+        ("latency_p95_ms", {"latency_ms": lambda call: call["latency_ms"] * 2}, True),
+        ("latency_p95_ms", {"latency_ms": lambda call: call["latency_ms"] / 2}, False),
+        ("cost_usd", {"cost_usd": lambda call: call["cost_usd"] * 3}, True),
+        ("bad_rate", {"p_bad": lambda call: 0.9 if call["input_tokens"] % 4 == 0 else 0.1}, True),
+        ("error_rate", {"outcome": "failed"}, True),
+    ],
+)
+def test_what_moved_is_flagged_for_its_prompt(measure: str, now: dict[str, Any], worse: bool) -> None:
+    changes = weeks(5, **now)
+    assert (measure, "draft") in moved(changes)
+    assert not {name for name, prompt in moved(changes) if prompt in ("faq", "summary", "welcome")}
+    [change] = [change for change in changes if (change.measure, change.prompt) == (measure, "draft")]
+    assert change.worse is worse
+    assert change.before.value is not None
+    assert change.now.value is not None
+    assert (change.now.value > change.before.value) == worse
+
+
+def test_one_users_bad_day_moves_nothing() -> None:
+    """Sixty bad calls of one user are one person's day: a share's noise is between persons."""
+    source = random.Random(9)
+    before = frame_of(quiet_calls(source, BEFORE.since_ms, 2000), BEFORE)
+    calls = quiet_calls(source, WEEK.since_ms, 2000)
+    for call in calls[100:160]:
+        call |= {"user_id": "unlucky", "p_bad": 0.95}
+    assert ("bad_rate", None) not in moved(compare(frame_of(calls, WEEK), before))
+
+
+def test_more_calls_are_told_from_a_bursty_days_swings() -> None:
+    source = random.Random(2)
+    before = frame_of(quiet_calls(source, BEFORE.since_ms, 2000), BEFORE)
+    twice = frame_of(quiet_calls(source, WEEK.since_ms, 4000), WEEK)
+    changes = compare(twice, before)
+    [calls] = [change for change in changes if (change.measure, change.prompt) == ("calls", None)]
+    assert (calls.moved, calls.worse) == (True, None)
+
+    even = quiet_calls(source, WEEK.since_ms, 2000)
+    burst = [{**even[0], "started_at_ms": WEEK.since_ms + 30 * HOUR_MS} for _ in range(300)]
+    burst_week = frame_of(sorted([*even, *burst], key=lambda call: call["started_at_ms"]), WEEK)
+    assert ("calls", None) not in moved(compare(burst_week, before))
+
+
+def test_the_unknown_stays_unknown() -> None:
+    nothing = frame_of(quiet_calls(random.Random(1), WEEK.since_ms, 200), WEEK).up_to(WEEK.since_ms)
+    assert len(nothing) == 0
+    source = random.Random(3)
+    calls = [{**call, "cost_usd": None, "signals": ()} for call in quiet_calls(source, WEEK.since_ms, 200)]
+    changes = compare(frame_of(calls, WEEK), nothing)
+    assert {change.measure for change in changes} == set(MEASURES) - {"cost_usd", "thumbs_down_rate"}
+    assert all(change.before.value is None and change.p_value is None for change in changes)
+    assert not moved(changes)
+
+
+def test_an_interval_holds_its_value_and_a_person_counts_once() -> None:
+    changes = weeks(4)
+    for change in changes:
+        for estimate in (change.before, change.now):
+            if estimate.value is not None:
+                assert estimate.low is not None
+                assert estimate.high is not None
+                assert estimate.low <= estimate.value <= estimate.high
+    source = np.random.default_rng(1)
+    people = source.integers(0, 40, 2000)
+    luck = source.random(40) < 0.2
+    calls = [
+        {"started_at_ms": WEEK.since_ms + i, "user_id": f"u{who}", "p_bad": float(luck[who])}
+        for i, who in enumerate(people)
+    ]
+    frame = frame_of(calls, WEEK)
+    [bad] = [change for change in compare(frame, frame) if change.measure == "bad_rate"]
+    assert bad.now.low is not None
+    assert bad.now.high is not None
+    assert bad.now.high - bad.now.low > 0.15, "forty persons, not two thousand calls"
+
+
+def test_a_running_week_is_compared_with_the_same_part_of_the_last(
+    store: OpenStore, settings: Settings
+) -> None:
+    source = random.Random(6)
+    last = quiet_calls(source, BEFORE.since_ms, 700)
+    store.write(partial(put_calls, calls=last))
+    store.write(partial(put_calls, calls=quiet_calls(source, WEEK.since_ms, 300, hours=72)))
+    refresh_experience(store, settings)
+    compute_weeks(store, settings, WEEK.since_ms + 72 * HOUR_MS)
+    with store.read() as connection:
+        changes = changes_of(connection, 1, WEEK)
+        assert changes_of(connection, 2, WEEK) == []
+    [calls] = [change for change in changes if (change.measure, change.prompt) == ("calls", None)]
+    assert calls.now.value == 300
+    assert calls.before.value == sum(call["started_at_ms"] < BEFORE.since_ms + 72 * HOUR_MS for call in last)
+    assert not calls.moved
