@@ -5,6 +5,7 @@ that waits for another try goes back into the queue and frees its slot; a hung o
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import deque
@@ -28,6 +29,7 @@ from critic.pace import Pace
 from critic.pauses import pause_critic, resume_critic
 from critic.rows import Finished, Leased, Retry
 from critic.work import Work
+from ingest.errors import IngestError
 from rubrics import Rubric
 
 log = logging.getLogger(__name__)
@@ -65,6 +67,7 @@ class Lane:
         self._ready: deque[Judgement] = deque()
         self._judging: set[asyncio.Task[None]] = set()
         self._in_hand: dict[int, Leased] = {}
+        self._leasing: asyncio.Future[list[Leased]] | None = None
         self._ask_at = 0.0
         self._was_paused = False
 
@@ -82,8 +85,11 @@ class Lane:
         finally:
             await self._driver.close()
 
-    def left_in_hand(self) -> list[Retry]:
+    async def left_in_hand(self) -> list[Retry]:
         """Return what undoes the leases of rows that nobody handed in: the worker is ending on a bug."""
+        if self._leasing is not None:
+            with contextlib.suppress(IngestError):
+                self._in_hand |= {row.seq: row for row in await self._leasing}
         return [self._untouched(row) for row in self._in_hand.values()]
 
     async def _refill(self) -> None:
@@ -93,20 +99,11 @@ class Lane:
             self._ask_at = 0.0
         if 2 * wanted <= self._pace.limit or time.monotonic() < self._ask_at:
             return
-        leased = await self._work.write(
-            partial(
-                queue.lease,
-                critic=self._driver.name,
-                calls_max=wanted,
-                now_ms=self._work.clock_ms(),
-                lease_ms=self._lease_ms,
-            )
-        )
+        leased = await self._lease(wanted)
         if len({row.call_seq for row in leased}) < wanted:
             self._ask_at = time.monotonic() + self._poll_s
         if not leased:
             return
-        self._in_hand |= {row.seq: row for row in leased}
         judgements, closed = await self._work.read(
             partial(
                 prepare,
@@ -120,6 +117,21 @@ class Lane:
         for finished in closed:
             self._hand_in(finished)
         self._ready.extend(judgements)
+
+    async def _lease(self, calls_max: int) -> list[Leased]:
+        job = partial(
+            queue.lease,
+            critic=self._driver.name,
+            calls_max=calls_max,
+            now_ms=self._work.clock_ms(),
+            lease_ms=self._lease_ms,
+        )
+        # Kept, so that rows leased while the worker ends are known and given back.
+        self._leasing = asyncio.ensure_future(self._work.write(job))
+        leased = await asyncio.shield(self._leasing)
+        self._leasing = None
+        self._in_hand |= {row.seq: row for row in leased}
+        return leased
 
     def _start(self, group: asyncio.TaskGroup) -> None:
         """Put a judgement into every free slot."""

@@ -299,9 +299,8 @@ def hand_over(
 
 def backlog(connection: Connection, now_ms: int | None = None) -> Backlog:
     """Return how much waits. `by_status` counts every row kept: for commands and tests, not for each page."""
-    by_status: dict[str, int] = dict(
-        connection.execute(select(SCORE.c.status, func.count()).group_by(SCORE.c.status)).tuples().all()
-    )
+    counts = connection.execute(select(SCORE.c.status, func.count()).group_by(SCORE.c.status))
+    by_status: dict[str, int] = dict(counts.all())
     return Backlog(
         todo=connection.scalar(select(func.count()).select_from(TODO)) or 0,
         pending=by_status.get("pending", 0),

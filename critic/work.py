@@ -45,6 +45,7 @@ class Work:
         self._new_rows: set[str] = set()
         self._news: dict[str, asyncio.Event] = {critic: asyncio.Event() for critic in plan.critics}
         self._outbox: asyncio.Queue[Finished | Retry | None] = asyncio.Queue()
+        self._unwritten: list[Finished | Retry] = []
 
     async def read(self, query: Callable[[Connection], T]) -> T:
         """Return `query(connection)` on a short read-only connection, in a thread."""
@@ -116,7 +117,8 @@ class Work:
 
     async def settle_rest(self, retries: Iterable[Retry]) -> None:
         """Write what is left when `settle` was broken off, and these retries, where that is possible."""
-        results: list[Finished | Retry] = list(retries)
+        # A write that was broken off may have been done all the same; doing it twice changes nothing.
+        results = [*self._unwritten, *retries]
         while not self._outbox.empty():
             waiting = self._outbox.get_nowait()
             if waiting is not None:
@@ -129,11 +131,13 @@ class Work:
     async def _settle(self, results: list[Finished | Retry]) -> None:
         if not results:
             return
+        self._unwritten = results
         finished = [result for result in results if isinstance(result, Finished)]
         retries = [result for result in results if isinstance(result, Retry)]
         late = await self.write(
             partial(queue.settle, finished=finished, retries=retries, now_ms=self.clock_ms())
         )
+        self._unwritten = []
         if late:
             log.warning("%d answers came after their lease had ended; they are not kept", len(late))
         self.tell({score.critic for result in finished for score in result.then})

@@ -70,7 +70,7 @@ class Worker:
                 await asyncio.wait(parts)
                 self._work.close()
         except BaseException:
-            left = [retry for lane in self._lanes for retry in lane.left_in_hand()]
+            left = [retry for lane in self._lanes for retry in await lane.left_in_hand()]
             await self._work.settle_rest(left)
             raise
 

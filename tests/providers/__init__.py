@@ -1,0 +1,1 @@
+"""Loopback providers, faithful to their SDKs' types: what a critic's driver is tested against."""
