@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
+from typing import Any
 
 from api.errors import ApiError
 
@@ -63,8 +64,8 @@ def opened(name: str) -> Iterator[Lines]:
         BadFile: it cannot be opened.
     """
     if name == "-":
-        assert isinstance(sys.stdin.buffer, BufferedReader)
-        yield Lines("stdin", None, sys.stdin.buffer)
+        stdin: Any = sys.stdin.buffer
+        yield Lines("stdin", None, stdin if isinstance(stdin, BufferedReader) else BufferedReader(stdin))
         return
     try:
         raw = Path(name).open("rb")  # noqa: SIM115 (closed below, what the block raises is not ours)
