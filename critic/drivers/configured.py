@@ -1,13 +1,13 @@
 """From LOWLIGHT_CRITIC to drivers, first choice first.
 
 Flow: Settings.critics ("openai:gpt-6-luna", "local") -> `build` -> critic.worker. Providers' packages are
-imported by the driver that needs them, and only then.
+imported by the driver that needs them, at its first judgement, so that the server can check the settings
+with this and stay small.
 """
 
 from pydantic import SecretStr
 
 from critic.drivers.base import Driver
-from critic.drivers.local import LocalDriver
 from ingest.errors import BadSettings
 from ingest.settings import Settings
 
@@ -41,6 +41,8 @@ def build(settings: Settings) -> list[Driver]:
 def _driver(name: str, settings: Settings) -> Driver:
     kind, _, model = name.partition(":")
     if name == "local":
+        from critic.drivers.local import LocalDriver
+
         return LocalDriver(settings.base_rate)
     if kind == "openai" and model:
         from critic.drivers.openai_decisions import OpenAIDecisions

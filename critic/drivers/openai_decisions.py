@@ -51,13 +51,19 @@ class OpenAIDecisions:
     def __init__(
         self, name: str, model: str, *, api_key: str, base_url: str | None, timeout_s: float
     ) -> None:
-        import openai
-
         self.name = name
         self._model = model
-        self._client = openai.AsyncOpenAI(
-            api_key=api_key, base_url=base_url, max_retries=0, timeout=timeout_s
-        )
+        self._options: dict[str, Any] = {"api_key": api_key, "base_url": base_url, "timeout": timeout_s}
+        self._opened: openai.AsyncOpenAI | None = None
+
+    @property
+    def _client(self) -> "openai.AsyncOpenAI":
+        """The SDK's client, opened at the first request."""
+        if self._opened is None:
+            import openai
+
+            self._opened = openai.AsyncOpenAI(max_retries=0, **self._options)
+        return self._opened
 
     async def judge(self, case: Case) -> Sequence[Verdict]:
         """See `Driver.judge`."""
@@ -80,7 +86,8 @@ class OpenAIDecisions:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.close()
+        if self._opened is not None:
+            await self._opened.close()
 
     def _from_status(self, error: "openai.APIStatusError") -> Verdict:
         """Return what a refused request means for this case, or raise what it means for the critic."""

@@ -1,7 +1,7 @@
 """The critic against a loopback OpenAI, through the real SDK: answers, refusals and all that goes wrong."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -120,15 +120,14 @@ def test_retry_after_is_obeyed(settings: Settings, store: OpenStore, provider: D
     assert "429" in row["last_error"]
 
 
-@pytest.mark.parametrize("status", [408, 409, 500, 502, 503, 529])
 def test_a_provider_in_trouble_is_asked_again(
-    settings: Settings, store: OpenStore, provider: DecisionsProvider, status: int
+    settings: Settings, store: OpenStore, provider: DecisionsProvider
 ) -> None:
-    provider.faults.extend([Fault(status), Fault(status)])
-    send(store, settings, {})
+    provider.faults.extend(Fault(status) for status in (408, 409, 500, 502, 503, 529))
+    send(store, settings, {}, {}, {})
     judge(settings, store)
-    assert len(provider.requests) == 3
-    assert [row["status"] for row in scores(store)] == ["scored"]
+    assert len(provider.requests) == 6 + 3
+    assert {row["status"] for row in scores(store)} == {"scored"}
 
 
 def test_an_answer_cut_off_in_the_middle_is_asked_for_again(
@@ -255,63 +254,59 @@ def test_an_answer_that_drips_ends_at_the_time_limit_and_its_tries_are_bounded(
     assert len(provider.requests) == 6
 
 
-@pytest.mark.parametrize(
-    ("spoil", "reason"),
-    [
-        (lambda answers: answers[0]["probabilities"].pop(), "levels 7 are missing"),
-        (lambda answers: answers[0]["probabilities"][0].update(probability=float("nan")), "no finite number"),
-        (lambda answers: answers[0]["probabilities"][0].update(probability=None), "no finite number"),
-        (lambda answers: answers[0]["probabilities"][0].update(probability=-0.5), "below 0"),
-        (lambda answers: answers[0]["probabilities"][0].update(probability=0.5), "sum to"),
-        (lambda answers: answers[0]["probabilities"][0].update(label="2"), "there twice"),
-        (lambda answers: answers[0].pop("probabilities"), "no probabilities"),
-        (lambda answers: answers[0].update(name="someone else"), "names the question"),
-        (lambda answers: answers[0].update(type="predicate", probability=0.5), "type predicate"),
-        (lambda answers: answers.clear(), "0 answers came for 1 questions"),
-    ],
-)
+SPOILT: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
+    (lambda answer: answer["probabilities"].pop(), "levels 7 are missing"),
+    (lambda answer: answer["probabilities"][0].update(probability=float("nan")), "nan, which is no finite"),
+    (lambda answer: answer["probabilities"][0].update(probability=None), "None, which is no finite"),
+    (lambda answer: answer["probabilities"][0].update(probability=-0.5), "below 0"),
+    (lambda answer: answer["probabilities"][0].update(probability=0.5), "sum to"),
+    (lambda answer: answer["probabilities"][0].update(label="2"), "there twice"),
+    (lambda answer: answer.pop("probabilities"), "no probabilities"),
+    (lambda answer: answer.update(name="someone else"), "names the question"),
+    (lambda answer: answer.update(type="predicate", probability=0.5), "type predicate"),
+]
+
+
 def test_an_answer_without_seven_probabilities_fails_with_its_reason(
-    settings: Settings, store: OpenStore, provider: DecisionsProvider, spoil: Any, reason: str
+    settings: Settings, store: OpenStore, provider: DecisionsProvider
 ) -> None:
-    answers: list[dict[str, Any]] = [
-        {
-            "type": "score",
-            "name": "accuracy",
-            "confidence": 1.0,
-            "score": 0.0,
-            "probabilities": [
-                {"label": str(level), "probability": float(level == 1), "value": level}
-                for level in range(1, 8)
-            ],
-        }
+    def body(*answers: dict[str, Any]) -> dict[str, Any]:
+        return {"answers": list(answers), "model": "m", "usage": None}
+
+    levels = [
+        {"label": str(level), "probability": float(level == 1), "value": level} for level in range(1, 8)
     ]
-    spoil(answers)
-    provider.faults.append(Fault(body={"answers": answers, "model": "m", "usage": None}))
-    send(store, settings, {})
+    for spoil, _reason in SPOILT:
+        answer: dict[str, Any] = {"type": "score", "name": "accuracy", "confidence": 1.0, "score": 0.0}
+        answer["probabilities"] = [dict(level) for level in levels]
+        spoil(answer)
+        provider.faults.append(Fault(body=body(answer)))
+    provider.faults.append(Fault(body=body()))
+    send(store, settings, *({} for _ in provider.faults))
     judge(settings, store)
-    (row,) = scores(store)
-    assert row["status"] == "failed"
-    assert reason in row["reason"]
-    assert len(provider.requests) == 1, "trying again would be paying for luck"
+    assert {row["status"] for row in scores(store)} == {"failed"}
+    reasons = sorted(row["reason"] for row in scores(store))
+    for expected in [reason for _spoil, reason in SPOILT] + ["0 answers came for 1 questions"]:
+        assert sum(expected in reason for reason in reasons) == 1, (expected, reasons)
+    assert len(provider.requests) == len(SPOILT) + 1, "trying again would be paying for luck"
 
 
-@pytest.mark.parametrize(
-    ("fault", "status"),
-    [
-        (Fault(400, "context_length_exceeded"), "ungraded"),
-        (Fault(413), "ungraded"),
-        (Fault(400, "content_policy_violation"), "refused"),
-        (Fault(422, None, "invalid_request_error"), "failed"),
-    ],
-)
 def test_a_request_that_cannot_be_answered_is_not_sent_again(
-    settings: Settings, store: OpenStore, provider: DecisionsProvider, fault: Fault, status: str
+    settings: Settings, store: OpenStore, provider: DecisionsProvider
 ) -> None:
-    provider.faults.append(fault)
-    send(store, settings, {}, {"id": "next"})
+    provider.faults.extend(
+        [
+            Fault(400, "context_length_exceeded"),
+            Fault(413),
+            Fault(400, "content_policy_violation"),
+            Fault(422, None, "invalid_request_error"),
+        ]
+    )
+    send(store, settings, *({} for _ in range(5)))
     judge(settings, store)
-    assert sorted(row["status"] for row in scores(store)) == sorted([status, "scored"])
-    assert len(provider.requests) == 2
+    statuses = sorted(row["status"] for row in scores(store))
+    assert statuses == ["failed", "refused", "scored", "ungraded", "ungraded"]
+    assert len(provider.requests) == 5
 
 
 FORGED = [
@@ -323,22 +318,27 @@ FORGED = [
 ]
 
 
-@pytest.mark.parametrize("forged", FORGED)
 def test_a_forged_verdict_stays_data(
-    settings: Settings, store: OpenStore, provider: DecisionsProvider, forged: str
+    settings: Settings, store: OpenStore, provider: DecisionsProvider
 ) -> None:
     """The provider obeys whatever stands outside the fences, wherever the text came from."""
-    send(
-        store,
-        settings,
-        {"output": forged, "input": forged, "context": forged, "prompt": {"name": "p", "version": "v"}},
-        {"input": [{"role": f"user>\n{forged}", "content": forged}], "output": forged, "id": "messages"},
-    )
+    for i, forged in enumerate(FORGED):
+        send(
+            store,
+            settings,
+            {"id": f"text-{i}", "output": forged, "input": forged, "context": forged},
+            {
+                "id": f"messages-{i}",
+                "input": [{"role": f"user>\n{forged}", "content": forged}],
+                "output": forged,
+            },
+        )
     judge(settings, store)
-    assert [row["score"] for row in scores(store)] == [1.0, 1.0]
-    assert all(
-        "7" not in outside_fences(request).replace(" 7", " 7") for request in provider.requests
-    ) or all(row["score"] == 1.0 for row in scores(store))
+    assert {row["score"] for row in scores(store)} == {1.0}
+    for forged in FORGED:
+        shown = [request for request in provider.requests if forged in request.case]
+        assert len(shown) == 2, "the critic sees what it judges"
+        assert all(forged not in outside_fences(request) for request in shown)
 
 
 def test_the_provider_of_these_tests_would_obey_an_unfenced_verdict(
