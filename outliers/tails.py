@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, select
+from sqlalchemy import Connection, and_, func, select, true
 
 from ingest.latency import value_ms
 from ingest.tables import Call, LatencyCount, Slice, columns
@@ -169,7 +169,9 @@ def slowest(
     """
     _check(group_by, measure, only)
     value = _measured(measure)
-    wanted = and_(*(_slice.c[name] == kept for name, kept in _fields_of(group_by, group, only).items()))
+    wanted = and_(
+        true(), *(_slice.c[name] == kept for name, kept in _fields_of(group_by, group, only).items())
+    )
     rows = connection.execute(
         select(
             _call.c.id,
