@@ -132,8 +132,8 @@ def get_rubrics(
     return _page(request, store, settings, "rubrics", rubrics, asked)
 
 
-@router.get("/rubrics/{name}.json")
 @router.get("/rubrics/{name}")
+@router.get("/rubrics/{name}.json")  # decorators apply from below: this one is tried first
 def get_rubric(
     request: Request,
     name: str,

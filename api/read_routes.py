@@ -167,7 +167,9 @@ def get_cases(asked: Annotated[CasesQuery, Query()], store: StoreDep, settings: 
 
 
 @router.get("/cases/{week}")
-def get_case(week: Annotated[WeekId, Path()], store: StoreDep, settings: SettingsDep) -> CaseShown:
+def get_case(
+    week: Annotated[WeekId, Path(description="ISO week, 2026-W47.")], store: StoreDep, settings: SettingsDep
+) -> CaseShown:
     """One week's case; for the running week what leads so far."""
     with store.read() as connection, time_limit(connection, ROUTE_TIME_LIMIT_S):
         case = case_shown(connection, DEFAULT_PROJECT, week, settings.critics)

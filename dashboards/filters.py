@@ -82,7 +82,7 @@ class CallsQuery(PagedQuery):
     version: Text | None = Field(None, description="Prompt version.")
     provider: Text | None = Field(None, description="Provider.")
     model: Text | None = Field(None, description="Model.")
-    outcome: Literal["answered", "failed", "aborted"] | None = None
+    outcome: Literal["answered", "failed", "aborted"] | None = Field(None, description="How it ended.")
     user: Text | None = Field(None, description="The application's id of a user.")
     session: Text | None = Field(None, description="The application's id of a session.")
     signal: Text | None = Field(None, description="Calls with at least one signal of this kind.")

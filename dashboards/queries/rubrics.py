@@ -4,6 +4,8 @@ Flow: `rubric_version` rows (small) and score rows of the window's newest calls 
 make six rows a call, so the shares are taken over at most CALLS_READ calls; the page says so.
 """
 
+import math
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,8 +13,10 @@ from sqlalchemy import Connection, func, select
 
 from critic.tables import STATUSES, RubricVersion, Score
 from dashboards.filters import Window
+from dashboards.queries import AnyRow
 from dashboards.words import moment
 from ingest.tables import Call, columns
+from outliers.intervals import Z95
 
 CALL, SCORE, RUBRIC = columns(Call), columns(Score), columns(RubricVersion)
 
@@ -44,6 +48,15 @@ class Version:
 
 
 @dataclass(frozen=True)
+class Mean:
+    """A mean over scored calls with its 95 % interval; no interval of a single call."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
 class RubricUse:
     """How one version of a rubric was answered by one critic in a window.
 
@@ -52,9 +65,9 @@ class RubricUse:
         by_status: calls by status, every status named; they sum to `n`.
         n: calls that the rubric applied to.
         mean: mean score 1..7 of the scored ones; None where none was.
-        levels: mean probability of each level 1..7 among the scored; empty where none was.
         p_low: mean P(level <= 2) among the scored; None where none was.
-        reasons: for statuses other than scored, one reason that was given.
+        levels: mean probability of each level 1..7 among the scored; empty where none was.
+        reasons: for statuses other than scored, the commonest reason that was given.
     """
 
     name: str
@@ -62,9 +75,9 @@ class RubricUse:
     critic: str
     by_status: dict[str, int]
     n: int
-    mean: float | None
+    mean: Mean | None
+    p_low: Mean | None
     levels: tuple[float, ...]
-    p_low: float | None
     reasons: dict[str, str]
 
     @property
@@ -108,6 +121,7 @@ def uses(
         .subquery()
     )
     probabilities = [func.sum(SCORE.c[f"p{level}"]).label(f"p{level}") for level in range(1, 8)]
+    low = SCORE.c.p1 + SCORE.c.p2
     statement = (
         select(
             SCORE.c.rubric,
@@ -115,41 +129,70 @@ def uses(
             SCORE.c.critic,
             SCORE.c.status,
             func.count().label("n"),
-            func.max(SCORE.c.reason).label("reason"),
+            SCORE.c.reason,
             func.sum(SCORE.c.score).label("score_sum"),
+            func.sum(SCORE.c.score * SCORE.c.score).label("score_squares"),
+            func.sum(low * low).label("low_squares"),
             *probabilities,
         )
         .select_from(newest.join(SCORE, SCORE.c.call_seq == newest.c.seq))
         .where(SCORE.c.occasion == "")
-        .group_by(SCORE.c.rubric, SCORE.c.rubric_blob, SCORE.c.critic, SCORE.c.status)
+        .group_by(SCORE.c.rubric, SCORE.c.rubric_blob, SCORE.c.critic, SCORE.c.status, SCORE.c.reason)
         .order_by(SCORE.c.rubric, SCORE.c.rubric_blob, SCORE.c.critic)
     )
     if name is not None:
         statement = statement.where(SCORE.c.rubric == name)
-    groups: dict[tuple[str, str, str], dict[str, int]] = {}
-    sums: dict[tuple[str, str, str], list[float]] = {}
-    reasons: dict[tuple[str, str, str], dict[str, str]] = {}
+    counts: dict[tuple[str, str, str], _Counts] = defaultdict(_Counts)
     for row in connection.execute(statement):
-        key = (row.rubric, row.rubric_blob, row.critic)
-        groups.setdefault(key, dict.fromkeys(STATUSES, 0))[row.status] += row.n
-        if row.reason and row.status != "scored":
-            reasons.setdefault(key, {})[row.status] = row.reason
-        if row.status == "scored":
-            sums[key] = [row.score_sum, *(getattr(row, f"p{level}") for level in range(1, 8))]
-    found = []
-    for key, by_status in groups.items():
-        scored = by_status["scored"]
-        score_sum, *level_sums = sums.get(key, [0.0])
-        levels = tuple(total / scored for total in level_sums) if scored else ()
-        found.append(
-            RubricUse(
-                *key,
-                by_status=by_status,
-                n=sum(by_status.values()),
-                mean=score_sum / scored if scored else None,
-                levels=levels,
-                p_low=levels[0] + levels[1] if levels else None,
-                reasons=reasons.get(key, {}),
-            )
-        )
-    return tuple(found)
+        counts[row.rubric, row.rubric_blob, row.critic].add(row)
+    return tuple(_use(*key, counted) for key, counted in counts.items())
+
+
+class _Counts:
+    """Sums over the answers of one version by one critic."""
+
+    def __init__(self) -> None:
+        self.by_status = dict.fromkeys(STATUSES, 0)
+        self.reasons: dict[str, Counter[str]] = defaultdict(Counter)
+        self.levels = [0.0] * 7
+        self.score_sum = self.score_squares = self.low_squares = 0.0
+
+    def add(self, row: AnyRow) -> None:
+        self.by_status[row.status] += row.n
+        if row.status != "scored":
+            self.reasons[row.status][row.reason or ""] += row.n
+            return
+        self.levels = [total + getattr(row, f"p{i}") for i, total in enumerate(self.levels, 1)]
+        self.score_sum += row.score_sum
+        self.score_squares += row.score_squares
+        self.low_squares += row.low_squares
+
+
+def _use(name: str, blob: str, critic: str, counted: _Counts) -> RubricUse:
+    n = counted.by_status["scored"]
+    return RubricUse(
+        name=name,
+        blob=blob,
+        critic=critic,
+        by_status=counted.by_status,
+        n=sum(counted.by_status.values()),
+        mean=_mean(counted.score_sum, counted.score_squares, n),
+        p_low=_mean(counted.levels[0] + counted.levels[1], counted.low_squares, n),
+        levels=tuple(total / n for total in counted.levels) if n else (),
+        reasons={
+            status: said.most_common(1)[0][0]
+            for status, said in counted.reasons.items()
+            if said.most_common(1)[0][0]
+        },
+    )
+
+
+def _mean(total: float, squares: float, n: int) -> Mean | None:
+    """A mean with its 95 % interval by the normal approximation; none below two values."""
+    if n == 0:
+        return None
+    mean = total / n
+    if n < 2:
+        return Mean(mean, None, None)
+    spread = Z95 * math.sqrt(max(squares / n - mean * mean, 0.0) / (n - 1))
+    return Mean(mean, mean - spread, mean + spread)

@@ -1,0 +1,110 @@
+"""A real Chromium on a real server with real rows; every console error or policy violation fails its test."""
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import uvicorn
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+
+from api.app import create_app
+from ingest.settings import Settings
+from ingest.store import OpenStore
+from tests.browser.rows import fill
+from tests.conftest import short_waits
+from tests.setup_browser import find_browser
+
+ARGUMENTS = [
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@dataclass(frozen=True)
+class Site:
+    """A server in this process, so that a test can break it: its address, and its app."""
+
+    url: str
+    app: Any
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One Chromium for all tests."""
+    executable = find_browser()
+    assert executable is not None, "no browser: run `python -m tests.setup_browser`"
+    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=str(executable), args=[*sandbox, *ARGUMENTS])
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A fresh page; it must end without a console error, a script error or a policy violation."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    opened = context.new_page()
+    wrong: list[str] = []
+
+    def _heard(message: ConsoleMessage) -> None:
+        # A page that is itself a 404 is reported by the browser as a failed resource.
+        if message.type == "error" and "status of 4" not in message.text:
+            wrong.append(message.text)
+
+    opened.on("console", _heard)
+    opened.on("pageerror", lambda error: wrong.append(str(error)))
+    yield opened
+    context.close()
+    assert wrong == []
+
+
+@pytest.fixture(scope="package")
+def site(tmp_path_factory: pytest.TempPathFactory, migrated_file: Path) -> Iterator[Site]:
+    """A server with two weeks of rows, hostile ones among them, ranked by the real computation."""
+    yield from _serve(tmp_path_factory.mktemp("site"), migrated_file, filled=True)
+
+
+@pytest.fixture(scope="package")
+def empty_site(tmp_path_factory: pytest.TempPathFactory, migrated_file: Path) -> Iterator[Site]:
+    """A server on an empty database."""
+    yield from _serve(tmp_path_factory.mktemp("empty"), migrated_file, filled=False)
+
+
+@pytest.fixture
+def fresh_site(tmp_path: Path, migrated_file: Path) -> Iterator[Site]:
+    """A server on an empty database that a test may write to."""
+    yield from _serve(tmp_path, migrated_file, filled=False)
+
+
+def _serve(folder: Path, migrated_file: Path, *, filled: bool) -> Iterator[Site]:
+    path = folder / "lowlight.db"
+    shutil.copyfile(migrated_file, path)
+    settings: Settings = short_waits(path)
+    store = OpenStore(settings.database_url)
+    if filled:
+        fill(settings, store)
+    app = create_app(settings, store)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    assert httpx2.get(f"{url}/healthz").status_code == 200
+    yield Site(url, app)
+    server.should_exit = True
+    thread.join(10)
+    store.close()
