@@ -17,6 +17,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from ingest.errors import StoreUnavailable
 from ingest.store import sqlite_path, writing_engine
 
+#: A server that cannot have its database should say so while somebody is looking.
+LOCK_TIMEOUT_S = 5.0
+
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -60,7 +63,7 @@ def upgrade(database_url: str) -> Path | None:
 
 def _upgrade(database_url: str) -> Path | None:
     copy: Path | None = None
-    engine = writing_engine(database_url)
+    engine = writing_engine(database_url, lock_timeout_s=LOCK_TIMEOUT_S)
     try:
         with engine.connect() as connection:
             at = revision_of(connection)

@@ -5,7 +5,7 @@ from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from ingest.errors import BadSettings
 
@@ -97,3 +97,8 @@ def load_settings(**overrides: Any) -> Settings:
             variable = name if name.isupper() else f"LOWLIGHT_{name.upper()}"
             lines.append(f"{variable}: {problem['msg']}")
         raise BadSettings("\n".join(lines)) from None
+    except SettingsError as error:
+        # A value that should be JSON and is not; pydantic names the field in its words only.
+        named = [name for name in Settings.model_fields if f'"{name}"' in str(error)]
+        variable = f"LOWLIGHT_{named[0].upper()}" if named else "A setting"
+        raise BadSettings(f"{variable}: is not JSON; see the README's table for an example") from None
