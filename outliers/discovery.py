@@ -3,26 +3,27 @@
 Flow: outliers.frame.WeekCalls -> `discover` -> Finding rows (outliers.findings).
 
 1. Among the people of one half, the condition worth most is taken, its calls are set aside, and the next one
-   is looked for among the rest: what one condition explains is not explained again by another.
-2. Conditions that cover nearly the same calls (Jaccard above .5) are one.
-3. Each is tested among the people of the other half, where a person counts once inside and once outside it,
+   is looked for among the rest.
+2. Each is tested among the people of the other half, where a person counts once inside and once outside it,
    however many calls they made: Fisher's exact test on sums of P(bad), rounded down. A sum of probabilities
    varies less than a count with the same mean, so the test errs on the silent side.
-4. False discoveries are held at 10 % (Benjamini and Hochberg) over those tests.
+3. Then the halves change places: a trouble that hit few people may lie almost wholly in one of them.
+4. Conditions that cover nearly the same calls (Jaccard above .5) are one; false discoveries are held at 10 %
+   (Benjamini and Hochberg) over those that remain; what one condition explains is not told again by another.
 
 Bad is P(bad) itself and not a count of calls above some threshold: sixty calls that a critic finds half bad
 are an incident too. Where a sentence counts calls it counts those with P(bad) >= .5.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from outliers.candidates import SIDES, SIDES_OF_TAIL, Need, best_candidate, holds
 from outliers.conditions import Condition
 from outliers.frame import Floats, Mask, WeekCalls
-from outliers.intervals import discoveries, hypergeometric_tail
+from outliers.intervals import discoveries, g_statistic, hypergeometric_tail
 
 #: Fewest calls of a week worth looking at.
 CALLS_ENOUGH = 100
@@ -31,17 +32,24 @@ COHORT_CALLS_MIN = 20
 COHORT_PEOPLE_MIN = 5
 #: Conditions looked for at most: a week has one case, and a page shows few.
 FOUND_MAX = 8
-NEED_BAD = Need(raise_min=0.1, lift_min=2.0)
+NEED_BAD = Need(raise_min=0.1, lift_min=1.5)
 NEED_TAIL = Need(raise_min=0.05, lift_min=3.0)
 #: In the other half the rate must stand out by at least half as much.
 NEED_AGAIN = 0.5
 JACCARD_MAX = 0.5
+#: G above the price of its family from which a condition is worth a test: the best of one family passes by
+#: chance about once in a hundred times (chi-squared, one degree of freedom).
+WORTH_MIN = 6.6
 FALSE_DISCOVERIES = 0.1
 
 
 @dataclass(frozen=True)
 class Tested:
-    """A condition that stood the test, with the p-value of the half that did not find it."""
+    """A condition that one half found, with its p-value in the other half.
+
+    Attributes:
+        mask: the calls it holds for, shape (n,).
+    """
 
     condition: Condition
     mask: Mask
@@ -92,41 +100,79 @@ def discover(calls: WeekCalls, question: Question) -> list[Tested]:
     """Return the conditions that stand, the one that explains most first; empty in a quiet week."""
     if question.among.sum() < CALLS_ENOUGH:
         return []
-    found: list[tuple[Condition, Mask, float]] = []
+    found = [
+        *_search(calls, question, finding=~calls.held_back),
+        *_search(calls, question, finding=calls.held_back),
+    ]
+    found = [one for one in found if _is_cohort(calls, one.mask)]
+    apart = {id(one): _apart(question, one.mask) for one in found}
+    merged: list[Tested] = []
+    for one in sorted(found, key=lambda one: -apart[id(one)]):
+        place = next(
+            (i for i, other in enumerate(merged) if _jaccard(one.mask, other.mask) > JACCARD_MAX), None
+        )
+        if place is None:
+            merged.append(one)
+        else:
+            # found in both halves: the better of two tests, at the price of having had two
+            better = min(1.0, 2 * min(one.p_value, merged[place].p_value))
+            merged[place] = replace(merged[place], p_value=better)
+    stands = discoveries([one.p_value for one in merged], FALSE_DISCOVERIES)
+    return _not_explained(question, [one for one, stood in zip(merged, stands, strict=True) if stood])
+
+
+def _search(calls: WeekCalls, question: Question, finding: Mask) -> list[Tested]:
+    """Find conditions among the people of one half, each in what the ones before it leave, and test them."""
+    found: list[Tested] = []
     left = question.among.copy()
     while len(found) < FOUND_MAX:
-        looking = left & ~calls.held_back
-        best = best_candidate(calls, question.y, looking, question.need, question.sides)
-        # 2 log-likelihood above what its family of candidates costs: about p < .01 for the best of them
-        if best is None or best.worth < 6.6:
+        best = best_candidate(calls, question.y, left & finding, question.need, question.sides)
+        if best is None or best.worth < WORTH_MIN:
             break
         mask = holds(best.condition, calls) & question.among
-        if all(_jaccard(mask, other) <= JACCARD_MAX for _condition, other, _p in found):
-            testing = left & calls.held_back
-            found.append((best.condition, mask, _tested(calls, question, mask, testing)))
+        found.append(Tested(best.condition, mask, _tested(calls, question, mask, left & ~finding)))
         left &= ~mask
-    large = [one for one in found if _is_cohort(calls, one[1])]
-    stands = discoveries([p for _condition, _mask, p in large], FALSE_DISCOVERIES)
-    return [Tested(*one) for one, stood in zip(large, stands, strict=True) if stood]
+    return found
 
 
 def _tested(calls: WeekCalls, question: Question, mask: Mask, testing: Mask) -> float:
-    """Return the p-value of a condition among the people who did not find it."""
-    inside, outside = (
-        by_person(calls, question.y, mask & testing),
-        by_person(calls, question.y, testing & ~mask),
-    )
+    """Return the p-value of a condition among people who did not find it."""
+    inside = by_person(calls, question.y, mask & testing)
+    outside = by_person(calls, question.y, testing & ~mask)
     if not len(inside) or not len(outside):
         return 1.0
     rate_in, rate_out = float(inside.mean()), float(outside.mean())
     need = question.need
-    if rate_in - rate_out < NEED_AGAIN * need.raise_min or rate_in < 1.5 * rate_out:
+    if rate_in - rate_out < NEED_AGAIN * need.raise_min:
         return 1.0
+    if rate_in < (1 + NEED_AGAIN * (need.lift_min - 1)) * rate_out:
+        return 1.0
+    n = len(inside) + len(outside)
     bad_in = math.floor(inside.sum() + 1e-9)
-    bad = bad_in + math.ceil(outside.sum() - 1e-9)
-    return hypergeometric_tail(
-        bad_in, len(inside), min(bad, len(inside) + len(outside)), len(inside) + len(outside)
-    )
+    bad = min(n, bad_in + math.ceil(outside.sum() - 1e-9))
+    return hypergeometric_tail(bad_in, len(inside), bad, n)
+
+
+def _apart(question: Question, mask: Mask) -> float:
+    """Return how far a condition sets the bad calls apart over both halves (G)."""
+    y, among = question.y, question.among
+    inside, n_in = np.array([y[mask].sum()]), np.array([float(mask.sum())])
+    return float(g_statistic(inside, n_in, float(y[among].sum()), float(among.sum()))[0])
+
+
+def _not_explained(question: Question, found: list[Tested]) -> list[Tested]:
+    """Leave out a condition that no longer stands apart among the calls that those before it leave."""
+    kept: list[Tested] = []
+    left = question.among.copy()
+    for one in found:
+        inside, outside = left & one.mask, left & ~one.mask
+        if inside.any() and outside.any():
+            rate_in, rate_out = question.y[inside].mean(), question.y[outside].mean()
+            need = question.need
+            if rate_in - rate_out >= need.raise_min and rate_in >= need.lift_min * rate_out:
+                kept.append(one)
+                left = outside
+    return kept
 
 
 def by_person(calls: WeekCalls, y: Floats, among: Mask) -> Floats:
