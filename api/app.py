@@ -1,14 +1,14 @@
 """The HTTP app: intake, reads, pages, and what an operator asks.
 
 Flow: uvicorn -> `api.gate.Gate` -> routers. Everything the routes need lies in `app.state`: store, settings,
-intake, and the child processes where this process started any.
+intake, what clients dropped, and the child processes where this process started any.
 """
 
 import platform
 import sqlite3
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Any, Protocol
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -16,23 +16,16 @@ from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
 from api import intake_routes, pages, read_routes, report_routes
+from api.drops import ClientDrops
 from api.errors import Refused
 from api.gate import Gate, allowed_hosts
-from api.readiness import readiness
+from api.readiness import Running, readiness
 from api.schema import newest_revision
 from ingest import wire
 from ingest.errors import StoreUnavailable, WriterBusy
 from ingest.intake import Intake
 from ingest.settings import Settings
 from ingest.store import OpenStore
-
-
-class Running(Protocol):
-    """A child process, as far as /readyz needs to know it."""
-
-    @property
-    def alive(self) -> bool:
-        """Whether it runs now."""
 
 
 def create_app(
@@ -55,6 +48,7 @@ def create_app(
     app.state.settings = settings
     app.state.intake = Intake(store, settings)
     app.state.children = dict(children or {})
+    app.state.drops = ClientDrops()
     app.add_middleware(Gate, allowed_hosts=allowed_hosts(settings.allowed_hosts))
     _say_errors_in_one_shape(app)
     app.include_router(intake_routes.router)
@@ -82,7 +76,7 @@ def _add_operations(app: FastAPI) -> None:
     @app.get("/readyz", tags=["operations"])
     def readyz(response: Response) -> dict[str, Any]:
         """Whether calls can be kept now (200 or 503), and how far critic and outliers are."""
-        state = readiness(app.state.store, app.state.children)
+        state = readiness(app.state.store, app.state.children, app.state.drops)
         response.status_code = 200 if state["ready"] else 503
         return state
 

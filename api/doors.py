@@ -31,7 +31,15 @@ _NOTHING = Receipt(accepted=0, duplicates=0, rejected=[], unknown_fields=[])
 
 
 class ServerTrouble(ApiError):
-    """A running server did not answer, or refused; the message says which and what it said."""
+    """A running server did not answer, or refused; the message says which and what it said.
+
+    Attributes:
+        status: HTTP status; None where there was no answer.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class HttpDoor:
@@ -113,7 +121,7 @@ def ask(url: str, body: dict[str, Any] | None = None) -> Any:
         except urllib.error.HTTPError as error:
             said = error.read().decode(errors="replace")
             if error.code != 503 or attempt == TRIES:
-                raise ServerTrouble(f"{url} answered {error.code}: {_message(said)}") from None
+                raise ServerTrouble(f"{url} answered {error.code}: {_message(said)}", error.code) from None
             time.sleep(float(error.headers.get("Retry-After") or 1))
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", error)

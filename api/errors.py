@@ -1,9 +1,9 @@
 """What can go wrong between a client or a command line and us, and the one shape in which HTTP says it."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import orjson
-from starlette.responses import Response
+if TYPE_CHECKING:
+    from starlette.responses import Response
 
 
 class ApiError(Exception):
@@ -39,8 +39,12 @@ class Refused(ApiError):
         self.field = field
         self.retry_after_s = retry_after_s
 
-    def response(self) -> Response:
+    def response(self) -> "Response":
         """Return {"error": {"code", "message", "field"?}}."""
+        # Imported here: the command line needs the errors above, and no web server for its help.
+        import orjson
+        from starlette.responses import Response
+
         error: dict[str, Any] = {"code": self.code, "message": str(self)}
         if self.field is not None:
             error["field"] = self.field

@@ -51,6 +51,9 @@ async def _receipt(
     parse: Callable[[bytes], wire.Sent[Item]],
     accept: Callable[[int, wire.Sent[Item]], wire.Receipt],
 ) -> Response:
+    dropped = request.headers.get("x-lowlight-dropped")
+    if dropped is not None:
+        request.app.state.drops.note(dropped)
     body = await read_json(request)
     receipt = await run_in_threadpool(lambda: accept(DEFAULT_PROJECT, parse(body)))
     return Response(orjson.dumps(receipt.model_dump()), media_type="application/json")

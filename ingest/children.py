@@ -22,6 +22,7 @@ from ingest.store import Store
 #: What a child runs: module-level, so that a fresh interpreter can import it.
 Target = Callable[[Settings, Store, Event], None]
 
+RESTART_PAUSE_MIN_S = 1.0
 RESTART_PAUSE_MAX_S = 60.0
 
 log = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ class Child:
         self._watcher.join(2.0)
 
     def _watch(self) -> None:
-        pause_s = 1.0
+        pause_s = RESTART_PAUSE_MIN_S
         while not self._stopping.is_set():
             ours, theirs = self._spawn.Pipe()
             process = self._spawn.Process(

@@ -33,8 +33,6 @@ SIDES: dict[str, tuple[str, ...]] = {
 }
 #: These are known only with the answer: they explain a slow tail and are no condition of a bad answer.
 SIDES_OF_TAIL: dict[str, tuple[str, ...]] = {**SIDES, "output_tokens": (">",), "retries": (">",)}
-#: Counts, which no person halves.
-WHOLE = frozenset(SIDES_OF_TAIL) - {"user_age_days"}
 #: Order of preference where two fields set apart nearly the same calls; numbers and spans come after.
 NAMED = ("prompt_version", "prompt", "model", "provider", "release", "input_language", "environment")
 
@@ -104,14 +102,11 @@ def holds(condition: Condition, calls: WeekCalls) -> Mask:
 
 
 def spoken_numbers(low: float, high: float) -> Floats:
-    """Return the numbers in [low, high] that a person would say: two digits and zeros, 9,800 or 0.25."""
-    if not (math.isfinite(low) and math.isfinite(high)) or high <= 0:
+    """Return the whole numbers in [low, high] that a person would say: two digits and zeros, 7 or 9,800."""
+    if high < 1:
         return np.empty(0)
-    least = max(low, high / 1e6, 1e-3)
-    tens = range(math.floor(math.log10(least)) - 1, math.floor(math.log10(high)) + 1)
-    numbers = np.unique(
-        [round(digits * 10.0**power, max(0, -power)) for power in tens for digits in range(10, 100)]
-    )
+    tens = range(math.floor(math.log10(high)) + 1)
+    numbers = np.unique([digits * 10.0**power for power in tens for digits in range(1, 100)])
     return numbers[(numbers >= low) & (numbers <= high)]
 
 
@@ -172,8 +167,6 @@ def _numeric(
         ordered = values[known][order]
         summed = np.concatenate([[0.0], np.cumsum(y[at][known][order])])
         thresholds = spoken_numbers(float(ordered[0]), float(ordered[-1]))
-        if field in WHOLE:
-            thresholds = thresholds[thresholds == np.round(thresholds)]
         if not len(thresholds):
             continue
         for op in ops:

@@ -122,23 +122,29 @@ def discover(calls: WeekCalls, question: Question) -> list[Tested]:
 
 
 def _search(calls: WeekCalls, question: Question, finding: Mask) -> list[Tested]:
-    """Find conditions among the people of one half, each in what the ones before it leave, and test them."""
-    found: list[Tested] = []
+    """Find conditions among the people of one half, each in what those before it leave, and test them."""
+    inside: list[tuple[Condition, Mask, Mask]] = []
     left = question.among.copy()
-    while len(found) < FOUND_MAX:
+    while len(inside) < FOUND_MAX:
         best = best_candidate(calls, question.y, left & finding, question.need, question.sides)
         if best is None or best.worth < WORTH_MIN:
             break
         mask = holds(best.condition, calls) & question.among
-        found.append(Tested(best.condition, mask, _tested(calls, question, mask, left & ~finding)))
+        inside.append((best.condition, mask, mask & left & ~finding))
         left &= ~mask
-    return found
+    # The rest is what no condition holds for: another trouble would make this one look small.
+    rest = left & ~finding
+    return [Tested(condition, mask, _tested(calls, question, mine, rest)) for condition, mask, mine in inside]
 
 
-def _tested(calls: WeekCalls, question: Question, mask: Mask, testing: Mask) -> float:
-    """Return the p-value of a condition among people who did not find it."""
-    inside = by_person(calls, question.y, mask & testing)
-    outside = by_person(calls, question.y, testing & ~mask)
+def _tested(calls: WeekCalls, question: Question, mine: Mask, rest: Mask) -> float:
+    """Return the p-value of a condition among people who did not find it.
+
+    Args:
+        mine: their calls under the condition.
+        rest: their other calls.
+    """
+    inside, outside = by_person(calls, question.y, mine), by_person(calls, question.y, rest)
     if not len(inside) or not len(outside):
         return 1.0
     rate_in, rate_out = float(inside.mean()), float(outside.mean())
@@ -161,17 +167,20 @@ def _apart(question: Question, mask: Mask) -> float:
 
 
 def _not_explained(question: Question, found: list[Tested]) -> list[Tested]:
-    """Leave out a condition that no longer stands apart among the calls that those before it leave."""
+    """Leave out a condition that does not stand apart in the calls that those before it leave."""
     kept: list[Tested] = []
     left = question.among.copy()
+    rest = left.copy()
     for one in found:
-        inside, outside = left & one.mask, left & ~one.mask
-        if inside.any() and outside.any():
-            rate_in, rate_out = question.y[inside].mean(), question.y[outside].mean()
+        rest &= ~one.mask
+    for one in found:
+        inside = left & one.mask
+        if inside.any() and rest.any():
+            rate_in, rate_out = question.y[inside].mean(), question.y[rest].mean()
             need = question.need
             if rate_in - rate_out >= need.raise_min and rate_in >= need.lift_min * rate_out:
                 kept.append(one)
-                left = outside
+                left &= ~one.mask
     return kept
 
 

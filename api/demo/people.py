@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from api.demo.texts import written
 
 #: Share of people by language.
-SPOKEN = {"en": 0.60, "de": 0.17, "es": 0.11, "fr": 0.12}
+SPOKEN = {"en": 0.54, "de": 0.20, "es": 0.13, "fr": 0.13}
 PLANS = {"loaf": 0.45, "baker": 0.4, "bakehouse": 0.15}
 
 

@@ -16,11 +16,11 @@ import click
 from api import report_text
 from api.background import background
 from api.demo.sending import send
-from api.demo.traffic import CALLS, demo_traffic
-from api.doors import ask
+from api.demo.traffic import CALLS, Traffic, demo_traffic, first_call_id
+from api.doors import ServerTrouble, ask
 from api.errors import ApiError
 from ingest.settings import Settings
-from outliers.weeks import last_ended
+from outliers.weeks import last_ended, week_before
 
 #: How long critic and outliers may go without any progress.
 STALLED_S = 90.0
@@ -47,8 +47,7 @@ def show(
     started = time.monotonic()
     click.echo("Crumbline is an invented product that helps small bakeries. This is its last week.")
     with background(settings, log_path=folder / "server.log") as address:
-        week = last_ended(time.time_ns() // 1_000_000, settings.zone)
-        traffic = demo_traffic(week.id, week.since_ms, time.time_ns() // 1_000_000, seed=seed, calls=calls)
+        traffic = _traffic(address, settings, calls, seed)
         items = len(traffic.calls) + len(traffic.signals) + len(traffic.early)
         with _progress("Sending calls and signals through the SDK", items) as advanced:
             sent = send(address, traffic, advanced)
@@ -65,6 +64,31 @@ def show(
         click.echo(f"Look at it:       {click.style(address, bold=True, underline=True)}")
         click.echo(f"Your own calls:   {SDK_LINE}")
         hold()
+
+
+def _traffic(address: str, settings: Settings, calls: int, seed: int) -> Traffic:
+    """Return the last ended week's traffic; the thin week before is left out where it is full already."""
+    now_ms = time.time_ns() // 1_000_000
+    week = last_ended(now_ms, settings.zone)
+    before = first_call_id(week_before(week, settings.zone).id)
+    return demo_traffic(
+        week.id,
+        week.since_ms,
+        now_ms,
+        seed=seed,
+        calls=calls,
+        with_week_before=not _has_call(address, before),
+    )
+
+
+def _has_call(address: str, call_id: str) -> bool:
+    try:
+        ask(f"{address}/v1/calls/{call_id}")
+    except ServerTrouble as error:
+        if error.status != 404:
+            raise
+        return False
+    return True
 
 
 def _settled(address: str, calls: int, log: Path) -> dict[str, Any]:

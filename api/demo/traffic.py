@@ -60,7 +60,15 @@ class _Asked:
     wrong_answer: str = ""
 
 
-def demo_traffic(week: str, since_ms: int, now_ms: int, *, seed: int = 1, calls: int = CALLS) -> Traffic:
+def demo_traffic(
+    week: str,
+    since_ms: int,
+    now_ms: int,
+    *,
+    seed: int = 1,
+    calls: int = CALLS,
+    with_week_before: bool = True,
+) -> Traffic:
     """Return the traffic of the ended week from `since_ms` on, of a thin one before and a little after.
 
     Args:
@@ -68,14 +76,16 @@ def demo_traffic(week: str, since_ms: int, now_ms: int, *, seed: int = 1, calls:
         since_ms: its Monday 00:00, milliseconds since 1970.
         now_ms: only whole days that ended before it are filled in the week after.
         calls: about how many in all; every count shrinks with it.
+        with_week_before: False where the week before has its own main traffic already, from an earlier run.
     """
     people = random.Random(f"{seed}:people")
     known = known_people(people, max(12, round(calls * 0.105)))
     traffic = Traffic()
-    before = _Part(f"{seed}:{week}:before", since_ms - 7 * DAY_MS, f"demo-{week.lower()}-b")
-    for person in known:
-        before.plan_first_visit(person)
-    before.into(traffic)
+    if with_week_before:
+        before = _Part(f"{seed}:{week}:before", since_ms - 7 * DAY_MS, f"demo-{week.lower()}-b")
+        for person in known:
+            before.plan_first_visit(person)
+        before.into(traffic)
 
     main = _Part(f"{seed}:{week}:main", since_ms, f"demo-{week.lower()}-", troubled=True)
     newcomers = new_people(main.source, max(6, round(calls * 0.062)), week)
@@ -89,6 +99,11 @@ def demo_traffic(week: str, since_ms: int, now_ms: int, *, seed: int = 1, calls:
         after.plan_some(known, max(1, calls // 200))
         after.into(traffic)
     return traffic
+
+
+def first_call_id(week: str) -> str:
+    """Return the id of the first call of a week's main traffic: whoever has it has run the demo for it."""
+    return f"demo-{week.lower()}-0001"
 
 
 class _Part:
@@ -185,7 +200,7 @@ class _Part:
 
     def _support(self, turn: Turn, person: Person, at_ms: int) -> _Asked:
         forgets_language = self._version("support-answer", person, at_ms) == "v12"
-        if forgets_language and person.language != "en" and self.source.random() < 0.85:
+        if forgets_language and person.language != "en" and self.source.random() < 0.93:
             return _Asked(turn, "wrong_language", turn.wrong_language)
         return _Asked(turn)
 

@@ -1,10 +1,10 @@
 """kill -9 under load: every call that was acknowledged is there afterwards, and none is there twice."""
 
-import json
 import os
 import signal
 import sqlite3
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -113,8 +113,6 @@ def test_a_server_ends_with_the_program_that_started_it(settings: Settings, tmp_
         "print(process.pid, flush=True)\n"
         "time.sleep(60)\n"
     )
-    import sys
-
     parent = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path / "server.log")],
         env=environment_of(settings),
@@ -130,9 +128,3 @@ def test_a_server_ends_with_the_program_that_started_it(settings: Settings, tmp_
     while Path(f"/proc/{server_pid}").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not Path(f"/proc/{server_pid}").exists()
-
-
-def test_readyz_tells_what_runs(service_url: str) -> None:
-    state = httpx.get(f"{service_url}/readyz")
-    assert state.status_code == 200
-    assert json.loads(state.text)["database"] == "ok"

@@ -3,8 +3,8 @@
 Flow: `_wire` builds a call or signal -> `to_json` -> bytes. Runs in the background thread.
 
 What JSON has no word for becomes: NaN and infinities null; dates ISO 8601; Decimal a number; bytes their
-text, or how many there are; sets lists; dataclasses, named tuples and pydantic objects their fields; enums
-their values; arrays lists; anything else `str(value)`. A cycle, and what lies deeper than 24 levels or beyond
+text, or how many there are; sets and arrays lists; dataclasses and pydantic objects their fields; enums their
+values; anything else `str(value)`. A cycle, and what lies deeper than 24 levels or beyond
 100,000 values, is named instead of followed. Lone surrogates become U+FFFD.
 """
 
@@ -80,8 +80,6 @@ class _Plain:
     def _of_object(self, value: Any, kind: type, depth: int) -> Any:
         if issubclass(kind, dict):
             return self._of_items(value, depth)
-        if hasattr(kind, "_asdict"):
-            return self._of_items(value._asdict(), depth)
         if issubclass(kind, (list, tuple, set, frozenset)) or kind.__name__ == "deque":
             return self._of_list(list(value), depth)
         if issubclass(kind, (bytes, bytearray, memoryview)):
@@ -126,6 +124,8 @@ class _Plain:
 def _key(key: Any) -> str:
     if type(key) is str:
         return key
+    if key is None or type(key) is bool:
+        return {None: "null", True: "true", False: "false"}[key]  # as json writes them
     try:
         return str(plain(key))
     except Exception:

@@ -7,7 +7,8 @@ never costs the call; a missing field stays missing, for missing is not zero.
 
 import datetime
 import re
-from typing import Any, Dict, List, NamedTuple, Optional
+import reprlib
+from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 from lowlight._held import HUGE_BYTES
 from lowlight._json import plain, to_json
@@ -112,17 +113,12 @@ def _call(fields: Dict[str, Any], problems: Problems) -> Dict[str, Any]:
     if started_at is None:
         started_at = _iso(fields["recorded_at_s"] - (call.get("latency_ms") or 0.0) / 1000)
     call["started_at"] = started_at
-    for name in ("input", "output"):
-        if fields.get(name) is not None:
-            call[name] = _text_or_messages(fields[name], "user" if name == "input" else "assistant")
-    for name, value in (
-        ("prompt", _prompt(fields.get("prompt"), problems)),
-        ("context", _context(fields.get("context"))),
-        ("tags", _tags(fields.get("tags"), problems)),
-        ("tools", _tools(fields.get("tools"))),
-        ("usage", _usage(fields.get("usage"), problems)),
-        ("error", fields.get("error")),
-    ):
+    for name, read in _READERS.items():
+        try:
+            value = None if fields.get(name) is None else read(fields[name], problems)
+        except Exception as problem:  # any property of a foreign object may raise
+            problems[name] = f"{name} could not be read ({_shown(problem)}); it was left out"
+            continue
         if value is not None:
             call[name] = value
     return call
@@ -134,10 +130,10 @@ _IDS = ("user_id", "session_id", "trace_id", "span_id", "response_id")
 
 def _word(value: Any) -> Optional[str]:
     """An id or a name as text; None where there is none."""
-    if value is None or value == "":
+    if value is None:
         return None
     if type(value) is str:
-        return value
+        return value or None
     found = plain(value)
     return found if type(found) is str else str(found)
 
@@ -208,8 +204,6 @@ def _text_or_messages(value: Any, role: str) -> Any:
 
 def _prompt(value: Any, problems: Problems) -> Optional[Dict[str, str]]:
     """{"name", "version"} of a name, a pair of name and version, or an object with those fields."""
-    if value is None:
-        return None
     if type(value) in (tuple, list):
         name, version = [*value, None, None][:2]
     elif type(value) is str:
@@ -225,9 +219,9 @@ def _prompt(value: Any, problems: Problems) -> Optional[Dict[str, str]]:
     return {field: word[:NAME_CHARS_MAX] for field, word in found.items() if word is not None}
 
 
-def _context(value: Any) -> Any:
+def _context(value: Any, _problems: Problems) -> Any:
     """A text, or a list of texts; of a document object its text."""
-    if value is None or type(value) is str:
+    if type(value) is str:
         return value
     items = value if type(value) in (list, tuple) else [value]
     return [_document(item) for item in items[:CONTEXT_MAX]]
@@ -240,7 +234,7 @@ def _document(item: Any) -> str:
         text = _safely(item, name)
         if type(text) is str:
             return text
-    return to_json(item).decode()
+    return to_json(item, bounded=True).decode()
 
 
 def _safely(item: Any, name: str) -> Any:
@@ -251,8 +245,6 @@ def _safely(item: Any, name: str) -> Any:
 
 
 def _tags(value: Any, problems: Problems) -> Optional[Dict[str, str]]:
-    if value is None:
-        return None
     found = plain(value)
     if type(found) is list:
         found = {str(name): "true" for name in found}
@@ -269,10 +261,8 @@ def _tags(value: Any, problems: Problems) -> Optional[Dict[str, str]]:
     return tags
 
 
-def _tools(value: Any) -> Optional[List[str]]:
+def _tools(value: Any, _problems: Problems) -> Optional[List[str]]:
     """The names among names, provider's tool definitions and tool calls."""
-    if value is None:
-        return None
     items = value if type(value) in (list, tuple) else [value]
     names = []
     for item in items[:128]:
@@ -283,8 +273,6 @@ def _tools(value: Any) -> Optional[List[str]]:
 
 
 def _usage(value: Any, problems: Problems) -> Optional[Dict[str, int]]:
-    if value is None:
-        return None
     usage = read_usage(value)
     if usage is None:
         problems["usage"] = (
@@ -293,9 +281,25 @@ def _usage(value: Any, problems: Problems) -> Optional[Dict[str, int]]:
     return usage
 
 
+_READERS: Dict[str, Callable[[Any, Problems], Any]] = {
+    "input": lambda value, _problems: _text_or_messages(value, "user"),
+    "output": lambda value, _problems: _text_or_messages(value, "assistant"),
+    "prompt": _prompt,
+    "context": _context,
+    "tags": _tags,
+    "tools": _tools,
+    "usage": _usage,
+    "error": lambda value, _problems: value,
+}
+
+
+_brief = reprlib.Repr()
+_brief.maxlevel = 2
+
+
 def _shown(value: Any) -> str:
     try:
-        text = repr(value)
+        text = _brief.repr(value)  # bounded also for what is huge
     except Exception:
         text = f"<{type(value).__name__}>"
     return text if len(text) <= 80 else text[:77] + "..."

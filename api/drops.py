@@ -1,0 +1,47 @@
+"""What applications had to drop before it could be sent, as their SDKs report it.
+
+Flow: `X-Lowlight-Dropped: queue_full=12` on a write -> `ClientDrops.note` -> the log and /readyz.
+Counted since the server started; a call that never arrived can be counted nowhere else.
+"""
+
+import logging
+import re
+import threading
+from collections import Counter
+
+#: Reasons kept apart; a client that makes up more is counted under "other".
+REASONS_MAX = 20
+#: Pairs read of one header, and digits of a number.
+PAIRS_MAX = 20
+
+_PAIR = re.compile(r"([a-z_]{1,40})=([0-9]{1,9})")
+
+log = logging.getLogger(__name__)
+
+
+class ClientDrops:
+    """Counts of dropped items by reason. Safe to use from many threads."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._turn = threading.Lock()
+
+    def note(self, header: str) -> None:
+        """Add what one request's header says; what cannot be read is left out."""
+        pairs = [_PAIR.fullmatch(part.strip()) for part in header.split(",")[:PAIRS_MAX]]
+        found = [(pair[1], int(pair[2])) for pair in pairs if pair is not None]
+        if not found:
+            return
+        with self._turn:
+            for reason, n in found:
+                known = reason in self._counts or len(self._counts) < REASONS_MAX
+                self._counts[reason if known else "other"] += n
+        log.warning(
+            "an application dropped %s before they could be sent",
+            ", ".join(f"{n} ({reason})" for reason, n in found),
+        )
+
+    def counts(self) -> dict[str, int]:
+        """Return the counts so far."""
+        with self._turn:
+            return dict(self._counts)

@@ -1,0 +1,132 @@
+"""The command line: its help answers at once and shows an example everywhere; doctor says what to do."""
+
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from api.background import environment_of, start, stop
+from api.cli import _COMMANDS, main
+from ingest.settings import Settings
+
+#: What takes long to import, and nothing that --help needs.
+HEAVY = (
+    "sqlalchemy",
+    "sqlmodel",
+    "fastapi",
+    "starlette",
+    "uvicorn",
+    "pydantic",
+    "numpy",
+    "sklearn",
+    "openai",
+    "jinja2",
+)
+
+
+def test_the_help_imports_nothing_heavy() -> None:
+    """It must answer in under 0.3 s; what it imports says so more steadily than a clock."""
+    code = (
+        "import sys\n"
+        "from api.cli import main\n"
+        "main(['--help'], standalone_mode=False)\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    for name in _COMMANDS:
+        assert f"  {name} " in done.stdout
+
+
+def commands(command: click.Command, path: str) -> list[tuple[str, click.Command]]:
+    """A command and all below it."""
+    found = [(path, command)]
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            assert below is not None
+            found += commands(below, f"{path} {name}")
+    return found
+
+
+def test_every_help_contains_an_example() -> None:
+    found = commands(main, "lowlight")
+    assert len(found) > len(_COMMANDS)
+    for path, command in found:
+        words = command.get_help(click.Context(command, info_name=path))
+        assert "Example" in words, path
+        assert "lowlight" in words.partition("Example")[2], path
+
+
+def test_an_unknown_command_is_refused() -> None:
+    found = CliRunner().invoke(main, ["serv"])
+    assert found.exit_code == 2
+    assert "serv" in found.stderr
+
+
+def test_db_upgrade_makes_the_schema_once(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'new.db'}"
+    for _ in range(2):
+        found = CliRunner().invoke(main, ["db", "upgrade", "--database-url", url])
+        assert found.exit_code == 0
+        assert "newest" in found.stdout
+    with sqlite3.connect(tmp_path / "new.db") as connection:
+        assert connection.execute("select count(*) from call").fetchone() == (0,)
+
+
+def doctor(settings: Settings, **environment: str) -> tuple[int, dict[str, tuple[str, str]]]:
+    """Run doctor; return its status, and mark and words by subject."""
+    found = CliRunner().invoke(main, ["doctor"], env={**environment_of(settings), **environment})
+    lines = (line.split(maxsplit=2) for line in found.stdout.splitlines())
+    return found.exit_code, {subject: (mark, words) for mark, subject, words in lines}
+
+
+def test_doctor_finds_a_sound_installation(settings: Settings) -> None:
+    status, found = doctor(settings)
+    assert status == 0
+    assert {mark for mark, _words in found.values()} == {"ok"}
+    assert "0 calls" in found["database"][1]
+    assert "lowlight serve" in found["server"][1]
+
+
+def test_doctor_asks_the_running_server(settings: Settings, tmp_path: Path) -> None:
+    process, address = start(settings, tmp_path / "server.log")
+    try:
+        status, found = doctor(settings)
+    finally:
+        stop(process)
+    assert status == 0
+    assert f"{address} is ready" in found["server"][1]
+
+
+@pytest.mark.parametrize(
+    ("environment", "subject", "words"),
+    [
+        ({"LOWLIGHT_PORT": "many"}, "settings", "LOWLIGHT_PORT"),
+        ({"LOWLIGHT_CRITIC": "openai:gpt-6-luna", "OPENAI_API_KEY": ""}, "critics", "OPENAI_API_KEY"),
+        ({"LOWLIGHT_RUBRICS_DIR": "/nowhere"}, "rubrics", "/nowhere"),
+        ({"LOWLIGHT_DATABASE_URL": "sqlite:////nowhere/x.db"}, "disk", "make it writable"),
+        ({"LOWLIGHT_DATABASE_URL": "mine"}, "database", "LOWLIGHT_DATABASE_URL"),
+    ],
+)
+def test_doctor_says_what_to_do(
+    settings: Settings, environment: dict[str, str], subject: str, words: str
+) -> None:
+    status, found = doctor(settings, **environment)
+    assert status == 1
+    assert found[subject][0] == "FIX"
+    assert words in found[subject][1]
+
+
+def test_doctor_sees_an_old_schema(settings: Settings) -> None:
+    path = settings.database_url.removeprefix("sqlite:///")
+    with sqlite3.connect(path) as connection:
+        connection.execute("update alembic_version set version_num = 'older'")
+    status, found = doctor(settings)
+    assert status == 1
+    assert "lowlight db upgrade" in found["database"][1]

@@ -1,0 +1,171 @@
+"""The one writer: groups, savepoints, a full queue, a locked and a full database."""
+
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import IntegrityError
+
+from ingest import writer as writer_module
+from ingest.errors import StoreUnavailable, WriterBusy
+from ingest.settings import Settings
+from ingest.store import OpenStore, writing_engine
+from ingest.writer import Writer
+
+
+def add(name: str) -> Callable[[Connection], str]:
+    """A job that adds a project; two of one name break the table's rule."""
+
+    def job(connection: Connection) -> str:
+        connection.execute(text("insert into project (name) values (:name)"), {"name": name})
+        return name
+
+    return job
+
+
+def names(store: OpenStore) -> set[str]:
+    """The projects that are committed."""
+    with store.read() as connection:
+        return set(connection.execute(text("select name from project")).scalars())
+
+
+class Held:
+    """A job that holds the writer until it is let go, so that others gather behind it."""
+
+    def __init__(self, store: OpenStore) -> None:
+        self._go, self._begun = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=store.write, args=(self._wait,))
+        self._thread.start()
+        assert self._begun.wait(10)
+
+    def _wait(self, _connection: Connection) -> None:
+        self._begun.set()
+        self._go.wait(10)
+
+    def let_go(self) -> None:
+        """Let the writer go on."""
+        self._go.set()
+        self._thread.join()
+
+
+def waiting(store: OpenStore, jobs: list[Callable[[Connection], Any]], pool: ThreadPoolExecutor) -> list[Any]:
+    """Queue jobs behind a held writer; return their futures once all of them wait."""
+    futures = [pool.submit(store.write, job) for job in jobs]
+    while store.writer.waiting < len(jobs):
+        threading.Event().wait(0.005)
+    return futures
+
+
+def test_a_result_is_committed_when_it_is_returned(store: OpenStore) -> None:
+    assert store.write(add("mine")) == "mine"
+    assert "mine" in names(store)
+
+
+def test_one_bad_job_takes_none_of_its_group_with_it(store: OpenStore) -> None:
+    """Neither those before it nor those after, and its own earlier writes go."""
+
+    def half_done(connection: Connection) -> None:
+        add("half")(connection)
+        add("first")(connection)
+
+    with ThreadPoolExecutor(4) as pool:
+        held = Held(store)
+        futures = waiting(store, [add("first"), half_done, add("last")], pool)
+        held.let_go()
+        assert (futures[0].result(), futures[2].result()) == ("first", "last")
+        with pytest.raises(IntegrityError):
+            futures[1].result()
+    assert names(store) >= {"first", "last"}
+    assert "half" not in names(store)
+
+
+def test_a_lone_bad_job_is_undone_and_the_writer_goes_on(store: OpenStore) -> None:
+    def half_done(connection: Connection) -> None:
+        add("half")(connection)
+        raise ValueError("a mistake")
+
+    with pytest.raises(ValueError, match="a mistake"):
+        store.write(half_done)
+    assert store.write(add("next")) == "next"
+    assert "half" not in names(store)
+
+
+def test_a_full_queue_is_said_at_once(store: OpenStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer_module, "WAITING_MAX", 2)
+    small = Writer(writing_engine(store.database_url))
+    go = threading.Event()
+    with ThreadPoolExecutor(3) as pool:
+        begun = threading.Event()
+
+        def hold(_connection: Connection) -> None:
+            begun.set()
+            go.wait(10)
+
+        pool.submit(small.write, hold)
+        assert begun.wait(10)
+        futures = [pool.submit(small.write, lambda _connection: 1) for _ in range(2)]
+        while small.waiting < 2:
+            threading.Event().wait(0.005)
+        with pytest.raises(WriterBusy) as busy:
+            small.write(lambda _connection: 1)
+        assert busy.value.retry_after_s >= 1
+        go.set()
+        assert [future.result() for future in futures] == [1, 1]
+    small.close()
+
+
+def test_a_locked_database_is_unavailable_and_then_works_again(settings: Settings) -> None:
+    path = settings.database_url.removeprefix("sqlite:///")
+    writer = Writer(writing_engine(settings.database_url, lock_timeout_s=0.1))
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("begin immediate")
+    with pytest.raises(StoreUnavailable, match="locked"):
+        writer.write(add("late"))
+    other.execute("rollback")
+    other.close()
+    assert writer.write(add("late")) == "late"
+    writer.close()
+
+
+def test_a_full_disk_is_unavailable_writes_nothing_and_recovers(store: OpenStore) -> None:
+    """SQLite's own page limit stands in for the disk."""
+
+    def fill(connection: Connection) -> None:
+        (pages,) = connection.execute(text("pragma page_count")).one()
+        connection.execute(text(f"pragma max_page_count = {pages}"))
+        add("too much")(connection)
+        connection.execute(text("update project set name = name || :long"), {"long": "x" * 1_000_000})
+
+    def unlimited(connection: Connection) -> None:
+        connection.execute(text("pragma max_page_count = 1000000"))
+
+    with pytest.raises(StoreUnavailable, match="full"):
+        store.write(fill)
+    store.write(unlimited)
+    assert store.write(add("again")) == "again"
+    assert names(store) & {"too much", "again"} == {"again"}
+
+
+def test_readers_cannot_write(store: OpenStore) -> None:
+    with store.read() as connection, pytest.raises(Exception, match="readonly"):
+        add("sly")(connection)
+
+
+def test_a_closed_writer_finishes_what_it_has_and_refuses_more(settings: Settings, tmp_path: Path) -> None:
+    store = OpenStore(settings.database_url)
+    with ThreadPoolExecutor(4) as pool:
+        held = Held(store)
+        futures = waiting(store, [add("one"), add("two")], pool)
+        closing = pool.submit(store.close)
+        while store.writer.alive:
+            threading.Event().wait(0.005)
+        with pytest.raises(StoreUnavailable, match="stopping"):
+            store.write(add("three"))
+        held.let_go()
+        assert [future.result() for future in futures] == ["one", "two"]
+        closing.result(10)
