@@ -13,6 +13,7 @@ import lowlight
 import pytest
 from lowlight._queue import BATCH_BYTES_MAX, BATCH_ITEMS_MAX
 
+from api.drops import ClientDrops
 from tests.sdk.fake_server import FakeServer, hang, keep, keep_and_hang_up, refuse, reset, running
 
 
@@ -246,6 +247,9 @@ def test_a_final_refusal_is_counted_logged_and_reported(
     assert client.flush(5)
     reported = [request.headers.get("X-Lowlight-Dropped") for request in server.requests]
     assert reported == [None, f"{reason}=1", None]
+    drops = ClientDrops()
+    drops.note(str(reported[1]))
+    assert drops.counts() == {reason: 1}  # as the server reads it
 
 
 def test_a_body_too_large_is_halved_until_it_fits(
