@@ -5,15 +5,18 @@ Flow: `ingest.wire` (Sent) -> `Intake.accept_*` prepares rows in the caller's th
 """
 
 import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from ingest.call_rows import AHEAD_MS_MAX, BadText, SliceKey, new_call, uuid7
-from ingest.call_writes import keep_calls
+from ingest.call_writes import Kept, keep_calls
 from ingest.latency import SLICES_MAX
 from ingest.settings import Settings
 from ingest.signal_writes import Counted, keep_labels, keep_signals
-from ingest.store import Store
+from ingest.store import OpenStore
 from ingest.texts import kept_text
 from ingest.wire import COMMENT_BYTES_MAX, Call, Label, Receipt, Rejection, Sent, Signal, epoch_ms
 
@@ -21,10 +24,27 @@ from ingest.wire import COMMENT_BYTES_MAX, Call, Label, Receipt, Rejection, Sent
 UNKNOWN_FIELDS_MAX = 50
 
 
+@dataclass(frozen=True)
+class Pending:
+    """A batch on its way to the disk.
+
+    Attributes:
+        future: the writer's, with what the job returned once it is committed; None where nothing was sound.
+        receipt: makes the receipt of that.
+    """
+
+    future: Future[Any] | None
+    receipt: Callable[[Any], Receipt]
+
+    def wait(self) -> Receipt:
+        """Block until it is committed."""
+        return self.receipt(None if self.future is None else self.future.result())
+
+
 class Intake:
     """Keeps what clients send, each item once. Safe to use from many threads."""
 
-    def __init__(self, store: Store, settings: Settings) -> None:
+    def __init__(self, store: OpenStore, settings: Settings) -> None:
         self._store = store
         self._settings = settings
         self._slices: dict[int, dict[SliceKey, int]] = {}
@@ -36,6 +56,18 @@ class Intake:
             WriterBusy: too many requests wait; nothing was kept.
             StoreUnavailable: the database could not be written; nothing was kept.
         """
+        return self.begin_calls(project_id, sent).wait()
+
+    def accept_signals(self, project_id: int, sent: Sent[Signal]) -> Receipt:
+        """Keep a batch of signals, whether or not their calls are here. See `accept_calls`."""
+        return self.begin_signals(project_id, sent).wait()
+
+    def accept_labels(self, project_id: int, sent: Sent[Label]) -> Receipt:
+        """Keep a batch of labels; a labeller's newer level replaces the old one. See `accept_calls`."""
+        return self.begin_labels(project_id, sent).wait()
+
+    def begin_calls(self, project_id: int, sent: Sent[Call]) -> "Pending":
+        """Prepare a batch and queue it for the writer, for a caller that will not block a thread on it."""
         received_at_ms = _now_ms()
         calls = []
         rejected = list(sent.rejected)
@@ -45,31 +77,34 @@ class Intake:
                 calls.append(new_call(call, received_at_ms, sent.replaced.get(position, nothing)))
             except BadText as error:
                 rejected.append(Rejection(index=sent.indices[position], field=error.field, error=str(error)))
-        accepted = 0
-        if calls:
-            slices = self._slices.setdefault(project_id, {})
-            kept = self._store.write(partial(keep_calls, project_id=project_id, calls=calls, slices=slices))
-            accepted = kept.accepted
-            self._remember(project_id, kept.slices)
-        return _receipt(sent, Counted(accepted, len(calls) - accepted), rejected)
+        slices = self._slices.setdefault(project_id, {})
 
-    def accept_signals(self, project_id: int, sent: Sent[Signal]) -> Receipt:
-        """Keep a batch of signals, whether or not their calls are here. See `accept_calls`."""
+        def receipt(kept: Kept) -> Receipt:
+            self._remember(project_id, kept.slices)
+            return _receipt(sent, Counted(kept.accepted, len(calls) - kept.accepted), rejected)
+
+        if not calls:
+            return Pending(None, lambda _nothing: receipt(Kept(0, {})))
+        job = partial(keep_calls, project_id=project_id, calls=calls, slices=slices)
+        return Pending(self._store.begin(job), receipt)
+
+    def begin_signals(self, project_id: int, sent: Sent[Signal]) -> "Pending":
+        """See `begin_calls`."""
         received_at_ms = _now_ms()
         rows = [_signal_row(signal, received_at_ms) for signal in sent.items]
-        counted = Counted(0, 0)
-        if rows:
-            counted = self._store.write(partial(keep_signals, project_id=project_id, rows=rows))
-        return _receipt(sent, counted, sent.rejected)
+        if not rows:
+            return Pending(None, lambda _nothing: _receipt(sent, Counted(0, 0), sent.rejected))
+        future = self._store.begin(partial(keep_signals, project_id=project_id, rows=rows))
+        return Pending(future, lambda counted: _receipt(sent, counted, sent.rejected))
 
-    def accept_labels(self, project_id: int, sent: Sent[Label]) -> Receipt:
-        """Keep a batch of labels; a labeller's newer level replaces the old one. See `accept_calls`."""
+    def begin_labels(self, project_id: int, sent: Sent[Label]) -> "Pending":
+        """See `begin_calls`."""
         at_ms = _now_ms()
         rows = [{**label.model_dump(), "at_ms": at_ms} for label in sent.items]
-        counted = Counted(0, 0)
-        if rows:
-            counted = self._store.write(partial(keep_labels, project_id=project_id, rows=rows))
-        return _receipt(sent, counted, sent.rejected)
+        if not rows:
+            return Pending(None, lambda _nothing: _receipt(sent, Counted(0, 0), sent.rejected))
+        future = self._store.begin(partial(keep_labels, project_id=project_id, rows=rows))
+        return Pending(future, lambda counted: _receipt(sent, counted, sent.rejected))
 
     def _remember(self, project_id: int, found: dict[SliceKey, int]) -> None:
         """Spare the next batch the looking up of slices that are now committed."""

@@ -6,6 +6,7 @@ same door through `ingest.doors`.
 """
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -53,6 +54,10 @@ class OpenStore:
     def write(self, job: Callable[[Connection], T]) -> T:
         """See `Store.write`."""
         return self._writer.write(job)
+
+    def begin(self, job: Callable[[Connection], T]) -> "Future[T]":
+        """Queue `job` and return at once; see `ingest.writer.Writer.begin`."""
+        return self._writer.begin(job)
 
     @property
     def writer(self) -> Writer:

@@ -55,14 +55,25 @@ class Writer:
             WriterBusy: 256 jobs wait already.
             StoreUnavailable: the database could not be locked, written or committed; nothing was kept.
         """
+        return self.begin(job).result()
+
+    def begin(self, job: Callable[[Connection], T]) -> "Future[T]":
+        """Queue `job` and return at once; its future brings the result, or the error, once committed.
+
+        Raises:
+            WriterBusy: 256 jobs wait already.
+            StoreUnavailable: the writer was closed.
+        """
         if self._closed:
             raise StoreUnavailable("The server is stopping; send the same again when it is back.")
         done: Future[T] = Future()
+        # Whoever waits may go away; the job is done all the same, and its future must take the result.
+        done.set_running_or_notify_cancel()
         try:
             self._waiting.put_nowait((job, done))
         except queue.Full:
             raise WriterBusy(f"The write queue is full ({WAITING_MAX} requests wait).") from None
-        return done.result()
+        return done
 
     def close(self) -> None:
         """Finish every job in hand, then stop. Jobs that come later are refused."""

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, select, true
+from sqlalchemy import Connection, and_, func, select
 
 from ingest.latency import value_ms
 from ingest.tables import Call, LatencyCount, Slice, columns
@@ -169,15 +169,29 @@ def slowest(
     """
     _check(group_by, measure, only)
     value = _measured(measure)
-    wanted = and_(
-        true(), *(_slice.c[name] == kept for name, kept in _fields_of(group_by, group, only).items())
+    window = [
+        _call.c.project_id == project_id,
+        _call.c.started_at_ms >= since_ms,
+        _call.c.started_at_ms < until_ms,
+        value.is_not(None),
+    ]
+    fields = _fields_of(group_by, group, only)
+    if fields:
+        window.append(_call.c.slice_id.in_(list(slices_of(connection, project_id, fields))))
+    # First the keys alone: for whole answers of all calls the index has all that this takes.
+    top = (
+        select(_call.c.seq, value.label("value"))
+        .where(*window)
+        .order_by(value.desc(), _call.c.seq.desc())
+        .limit(min(limit, 1000))
+        .subquery()
     )
     rows = connection.execute(
         select(
             _call.c.id,
             _call.c.seq,
             _call.c.started_at_ms,
-            value,
+            top.c.value,
             _call.c.outcome,
             _slice.c.provider,
             _slice.c.model,
@@ -188,16 +202,8 @@ def slowest(
             _call.c.output_tokens,
             _call.c.slice_id,
         )
-        .join(_slice, _slice.c.id == _call.c.slice_id)
-        .where(
-            _call.c.project_id == project_id,
-            _call.c.started_at_ms >= since_ms,
-            _call.c.started_at_ms < until_ms,
-            value.is_not(None),
-            wanted,
-        )
-        .order_by(value.desc(), _call.c.seq.desc())
-        .limit(min(limit, 1000))
+        .select_from(top.join(_call, _call.c.seq == top.c.seq).join(_slice, _slice.c.id == _call.c.slice_id))
+        .order_by(top.c.value.desc(), _call.c.seq.desc())
     )
     return [SlowCall(*tuple(row)) for row in rows]
 

@@ -109,7 +109,7 @@ class Writer:
         for one in order:
             asked = self._pick(one["message"])
             self._spoken_of |= set(_SLOT.findall(asked))
-            reply = self._framed(self._sentences(one["reply"], slots, asked), self._names["welcome"])
+            reply = self._framed(self._sentences(one["reply"], slots, asked), self._names["welcome"], asked)
             chat.append(Turn(one["id"], sentence_case(self._fill(asked, slots)), reply, (guide["guide"],)))
         return chat
 
@@ -139,7 +139,7 @@ class Writer:
         return Turn(
             topic["id"],
             question + thanks,
-            self._framed(self._sentences(topic["answer"], slots, asked), names),
+            self._framed(self._sentences(topic["answer"], slots, asked), names, asked),
             tuple(passages),
             self._in_english(topic["id"], slots),
         )
@@ -150,7 +150,7 @@ class Writer:
         return Turn(
             topic["id"],
             sentence_case(self._fill(asked, slots)),
-            self._framed(self._sentences(follow["a"], slots), self._names[self._language]),
+            self._framed(self._sentences(follow["a"], slots), self._names[self._language], asked),
             (f"{topic['title']}\n{topic['passage']}",),
             self._in_english(topic["id"], slots, is_follow_up=True),
         )
@@ -188,9 +188,10 @@ class Writer:
         }
         return sentence_case(self._fill(" ".join(said), {**slots, **unspoken}))
 
-    def _framed(self, answer: str, names: Mapping[str, Any]) -> str:
-        """Return the answer between the small words that come before and after it, or without them."""
-        return str(self._pick(names["lead"]) + answer + self._pick(names["close"]))
+    def _framed(self, answer: str, names: Mapping[str, Any], asked: str) -> str:
+        """Return the answer between the small words around it; "Good question" only follows a question."""
+        lead, close = self._pick(names["lead"]), self._pick(names["close"])
+        return f"{lead if '?' in asked else ''}{answer}{close}"
 
     def _slots(self) -> dict[str, str]:
         names = self._names[self._language]

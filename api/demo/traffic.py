@@ -138,8 +138,8 @@ class _Part:
                 for _visit in range(self.source.choice((0, 1, 1, 2))):
                     self._plan_welcome(person, self._moment(), self.source.choice((1, 1, 2)))
         everybody = [*known, *newcomers]
-        # Some people use it ten times as much as others.
-        weights = [self.source.paretovariate(1.6) for _ in everybody]
+        # Some people use it eight times as much as others.
+        weights = [min(8.0, self.source.paretovariate(1.4)) for _ in everybody]
         for prompt, share in SHARES.items():
             self._plan_many(prompt, everybody, weights, round(calls * share))
 

@@ -6,6 +6,7 @@ machine slows them alike; of the turns the median counts.
 """
 
 import json
+import os
 import sqlite3
 import statistics
 import subprocess
@@ -38,6 +39,7 @@ def main() -> None:
         "floor on thread": lambda folder: _floor(folder, "thread"),
     }
     rates: dict[tuple[str, int], list[float]] = defaultdict(list)
+    cpu_us: dict[tuple[str, int], list[float]] = defaultdict(list)
     ours: dict[str, list[float]] = defaultdict(list)
     for turn in range(args.turns):
         for batch in BATCHES:
@@ -45,7 +47,9 @@ def main() -> None:
                 with tempfile.TemporaryDirectory(prefix="lowlight-bench-") as folder:
                     path = Path(folder)
                     with server(path) as (address, process_id):
+                        cpu_s = _cpu_s(process_id)
                         run = _load(address, batch, args.seconds, args.seed + turn)
+                        cpu_us[name, batch].append((_cpu_s(process_id) - cpu_s) / run["acknowledged"] * 1e6)
                         memory_mb = _memory_mb(process_id)
                     _check_kept(path / "calls.db", run["acknowledged"])
                     rates[name, batch].append(run["acknowledged"] / run["seconds"])
@@ -58,10 +62,14 @@ def main() -> None:
                     f"turn {turn + 1}, batch {batch}: {name} {rates[name, batch][-1]:,.0f} calls/s",
                     flush=True,
                 )
-    report("intake", _figures(rates, ours))
+    report("intake", _figures(rates, cpu_us, ours))
 
 
-def _figures(rates: dict[tuple[str, int], list[float]], ours: dict[str, list[float]]) -> list[Figure]:
+def _figures(
+    rates: dict[tuple[str, int], list[float]],
+    cpu_us: dict[tuple[str, int], list[float]],
+    ours: dict[str, list[float]],
+) -> list[Figure]:
     figures = []
     for batch in BATCHES:
         value = statistics.median(rates[OURS, batch])
@@ -69,6 +77,10 @@ def _figures(rates: dict[tuple[str, int], list[float]], ours: dict[str, list[flo
         goal = GOAL if batch == 500 else None
         holds = goal is None or value >= 0.5 * floor
         figures.append(Figure(f"calls_per_s_batch_{batch}", value, floor, goal, holds))
+    for batch in BATCHES:
+        floor = min(statistics.median(cpu_us[f"floor on {kind}", batch]) for kind in ("loop", "thread"))
+        name = f"server_cpu_us_per_call_batch_{batch}"
+        figures.append(Figure(name, statistics.median(cpu_us[OURS, batch]), floor))
     for batch in BATCHES:
         name = f"p99_ms_batch_{batch}"
         figures.append(Figure(f"receipt_{name}", statistics.median(ours[name])))
@@ -117,6 +129,15 @@ def _check_kept(path: Path, acknowledged: int) -> None:
         (kept,) = connection.execute("select count(*) from call").fetchone()
     if kept != acknowledged:
         sys.exit(f"{acknowledged} calls were acknowledged and {kept} are kept")
+
+
+def _cpu_s(process_id: int) -> float:
+    """Processor time of the server process so far; NaN where the system does not say."""
+    status = Path(f"/proc/{process_id}/stat")
+    if not status.exists():
+        return float("nan")
+    fields = status.read_text().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _memory_mb(process_id: int) -> float:

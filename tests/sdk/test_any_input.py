@@ -293,6 +293,20 @@ def test_prompts(server: FakeServer, client: lowlight.Client, given_: Any, sent:
     assert server.calls[call_id].get("prompt") == sent
 
 
+@pytest.mark.parametrize(
+    "number", [-1, 1e300, 10**400, float("nan"), -math.inf, True, "many", decimal.Decimal("1e99")]
+)
+def test_a_number_out_of_range_does_not_cost_the_call(outbox: lowlight.Client, number: Any) -> None:
+    names = ("latency_ms", "first_token_ms", "cost_usd", "retries", "sample_rate")
+    outbox.record("4", usage={"input_tokens": number}, **dict.fromkeys(names, number))
+    _kind, fields, size = queued(outbox)
+    encoded = encode_call(fields, size, None, None)
+    sent = parse_calls(b'{"calls":[' + encoded.body + b"]}")
+    assert sent.rejected == []
+    assert sent.items[0].latency_ms is None
+    assert set(encoded.problems) == {*names, "usage"}
+
+
 def test_documents_become_their_texts(server: FakeServer, client: lowlight.Client) -> None:
     class Document:
         page_content = "from an object"

@@ -13,6 +13,7 @@ import lowlight
 import pytest
 from lowlight._queue import BATCH_BYTES_MAX, BATCH_ITEMS_MAX
 
+from api.drops import ClientDrops
 from tests.sdk.fake_server import FakeServer, hang, keep, keep_and_hang_up, refuse, reset, running
 
 
@@ -213,24 +214,31 @@ def test_what_the_server_cannot_digest_blocks_nothing_else(
     call_id = client.record("sound")
     assert client.flush(5)
     assert list(server.calls) == [call_id]
-    assert client.stats()["dropped"] == {"status_500": 1}
+    assert client.stats()["dropped"] == {"server_error": 1}
 
 
 @pytest.mark.parametrize(
-    ("status", "hint"), [(401, "LOWLIGHT_KEY"), (404, "LOWLIGHT_URL"), (422, ""), (307, "LOWLIGHT_URL")]
+    ("status", "reason", "hint"),
+    [
+        (401, "unauthorised", "LOWLIGHT_KEY"),
+        (404, "refused", "LOWLIGHT_URL"),
+        (422, "refused", ""),
+        (307, "refused", "LOWLIGHT_URL"),
+    ],
 )
 def test_a_final_refusal_is_counted_logged_and_reported(
     server: FakeServer,
     client: lowlight.Client,
     caplog: pytest.LogCaptureFixture,
     status: int,
+    reason: str,
     hint: str,
 ) -> None:
     server.orders.append(refuse(status, message="the reason"))
     client.record("4")
     assert client.flush(5)
     assert len(server.requests) == 1
-    assert client.stats()["dropped"] == {f"status_{status}": 1}
+    assert client.stats()["dropped"] == {reason: 1}
     assert "the reason" in caplog.text
     assert hint in caplog.text
     client.record("5")
@@ -238,7 +246,10 @@ def test_a_final_refusal_is_counted_logged_and_reported(
     client.record("6")
     assert client.flush(5)
     reported = [request.headers.get("X-Lowlight-Dropped") for request in server.requests]
-    assert reported == [None, f"status_{status}=1", None]
+    assert reported == [None, f"{reason}=1", None]
+    drops = ClientDrops()
+    drops.note(str(reported[1]))
+    assert drops.counts() == {reason: 1}  # as the server reads it
 
 
 def test_a_body_too_large_is_halved_until_it_fits(
@@ -250,7 +261,7 @@ def test_a_body_too_large_is_halved_until_it_fits(
         small = [client.record("4", input=_noise(4_000, i)) for i in range(40)]
         large = client.record("4", input=_noise(200_000, 0))
         assert client.flush(10)
-        assert client.stats()["dropped"] == {"status_413": 1}
+        assert client.stats()["dropped"] == {"too_large": 1}
     assert sorted(server.calls) == sorted(small)
     assert large not in server.calls
 

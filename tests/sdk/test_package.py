@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -84,6 +85,14 @@ def test_it_is_typed_and_versions_agree() -> None:
     from lowlight._transport import USER_AGENT
 
     assert f"lowlight-python/{lowlight.__version__}" == USER_AGENT
+
+
+def test_the_readme_lists_the_variables_that_are_read() -> None:
+    def variables(path: Path) -> set[str]:
+        return set(re.findall(r"LOWLIGHT_[A-Z]+", path.read_text()))
+
+    read = set.union(*map(variables, SOURCES))
+    assert variables(PROJECT.with_name("README.md")) == read
 
 
 def test_every_argument_of_the_public_functions_is_documented() -> None:

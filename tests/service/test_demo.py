@@ -106,7 +106,8 @@ def test_the_case_is_one_of_the_three_troubles_and_all_are_found(report: dict[st
     findings = [*report["findings"]["bad"], *report["findings"]["tail"]]
     named = {_is_trouble(one) for one in findings} - {None}
     assert named == {"long document", "wrong language", "rude"}, [one["case_sentence"] for one in findings]
-    (case,) = (one for one in findings if one["condition"] == report["case"]["condition"])
+    # A long document is both bad and slow: its condition may stand in both lists.
+    case = next(one for one in findings if one["condition"] == report["case"]["condition"])
     assert _is_trouble(case), report["case"]["sentence"]
 
 

@@ -151,6 +151,16 @@ def test_a_full_disk_is_unavailable_writes_nothing_and_recovers(store: OpenStore
     assert names(store) & {"too much", "again"} == {"again"}
 
 
+def test_a_caller_that_goes_away_stops_nothing(store: OpenStore) -> None:
+    """A server that is told to stop cancels what waits for a receipt."""
+    held = Held(store)
+    future = store.begin(add("left alone"))
+    assert not future.cancel()
+    held.let_go()
+    assert store.write(add("next")) == "next"
+    assert names(store) >= {"left alone", "next"}
+
+
 def test_readers_cannot_write(store: OpenStore) -> None:
     with store.read() as connection, pytest.raises(Exception, match="readonly"):
         add("sly")(connection)

@@ -64,7 +64,7 @@ def upgrade() -> None:
             sqlite_where=sa.text("session_id is not null"),
             postgresql_where=sa.text("session_id is not null"),
         )
-        batch_op.create_index("call_started", ["project_id", "started_at_ms"], unique=False)
+        batch_op.create_index("call_started", ["project_id", "started_at_ms", "latency_ms"], unique=False)
         batch_op.create_index(
             "call_trace",
             ["project_id", "trace_id"],
@@ -189,15 +189,15 @@ def upgrade() -> None:
     op.create_table(
         "latency_count",
         sa.Column("slice_id", sa.Integer(), nullable=False),
-        sa.Column("hour", sa.Integer(), nullable=False),
         sa.Column("measure", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("hour", sa.Integer(), nullable=False),
         sa.Column("outcome", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column("bucket", sa.Integer(), nullable=False),
         sa.Column("n", sa.Integer(), nullable=False),
         sa.Column("weight", sa.Float(), nullable=False),
         sa.CheckConstraint("measure in ('total', 'first_token', 'per_output_token')", name="measure_known"),
         sa.CheckConstraint("outcome in ('answered', 'failed', 'aborted')", name="counted_outcome_known"),
-        sa.PrimaryKeyConstraint("slice_id", "hour", "measure", "outcome", "bucket"),
+        sa.PrimaryKeyConstraint("slice_id", "measure", "hour", "outcome", "bucket"),
         sqlite_with_rowid=False,
     )
     with op.batch_alter_table("latency_count", schema=None) as batch_op:

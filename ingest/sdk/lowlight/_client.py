@@ -151,7 +151,7 @@ class Client:
                 provider's own object.
             cost_usd: US dollars.
             error: the exception, or {"type", "message"}; makes the call a failed one.
-            finish_reason: the provider's word for why it stopped.
+            finish_reason: the provider's word for why it stopped; "aborted" where the user stopped it.
             retries: how often the request was repeated before this answer.
             id: the call's id, at most 128 characters; default: a new UUIDv7. The server keeps an id once.
             trace_id: of the OpenTelemetry span around the call, likewise span_id.

@@ -250,7 +250,7 @@ def _first(*values: Any) -> Any:
 
 
 def _is_count(value: Any) -> bool:
-    return type(value) is int and value >= 0
+    return type(value) is int and 0 <= value < 2**31
 
 
 def _is_list(value: Any) -> bool:

@@ -118,7 +118,7 @@ class Sender:
                 self._wait(tries, answer.retry_after_s)
                 continue
             self._drop(
-                f"status_{answer.status}", len(bodies), f"{_said(transport, answer)}{_remedy(answer.status)}"
+                _reason(answer.status), len(bodies), f"{_said(transport, answer)}{_remedy(answer.status)}"
             )
             return
 
@@ -179,6 +179,13 @@ def _batches(bodies: List[bytes]) -> List[List[bytes]]:
 
 def _said(transport: Transport, answer: Answer) -> str:
     return f"{transport.url} answered {answer.status}: {answer.text}"
+
+
+def _reason(status: int) -> str:
+    """What such drops are counted as; letters alone, for the server reads them in a header."""
+    if status >= 500:
+        return "server_error"
+    return {401: "unauthorised", 403: "unauthorised", 413: "too_large"}.get(status, "refused")
 
 
 def _remedy(status: int) -> str:

@@ -6,6 +6,7 @@ never costs the call; a missing field stays missing, for missing is not zero.
 """
 
 import datetime
+import math
 import re
 import reprlib
 from typing import Any, Callable, Dict, List, NamedTuple, Optional
@@ -138,6 +139,19 @@ def _word(value: Any) -> Optional[str]:
     return found if type(found) is str else str(found)
 
 
+#: What the server takes; a call should not be lost for one number beyond.
+_RANGES = {
+    "latency_ms": (0.0, 7 * 86_400_000.0),
+    "first_token_ms": (0.0, 7 * 86_400_000.0),
+    "cost_usd": (0.0, 1e6),
+    "sample_rate": (0.0, 1.0),
+    "retries": (0.0, 2.0**31 - 1),
+    "value": (-math.inf, math.inf),
+    "value_min": (-math.inf, math.inf),
+    "value_max": (-math.inf, math.inf),
+}
+
+
 def _number(fields: Dict[str, Any], name: str, problems: Problems) -> Optional[float]:
     value = fields.get(name)
     if value is None:
@@ -148,10 +162,9 @@ def _number(fields: Dict[str, Any], name: str, problems: Problems) -> Optional[f
         if isinstance(value, datetime.timedelta):
             value = value.total_seconds() * 1000
         number = float(value)
-        if number - number != 0.0 or (number < 0 and name not in ("value", "value_min", "value_max")):
-            raise ValueError("not a finite number, or below 0")
-        if name == "sample_rate" and not 0 < number <= 1:
-            raise ValueError("no rate")
+        least, most = _RANGES.get(name, (0.0, math.inf))
+        if not least <= number <= most or math.isinf(number) or (name == "sample_rate" and number == 0):
+            raise ValueError("outside its range")
     except Exception:
         problems[name] = f"{name}={_shown(value)} is no number that can be kept; it was left out"
         return None
