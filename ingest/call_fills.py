@@ -1,8 +1,8 @@
 """A kept call learns what was not known when it was written: NULL becomes known, nothing known changes.
 
-Flow: `ingest.otlp.closing` -> `fill_calls` -> call, call_text, todo, latency_count, end_user, and the signals of
-a session that is only now known. A latency that becomes known is counted then, under the slice and outcome
-that the call was written with; so each measure of a call is counted once, whenever it came.
+Flow: `ingest.otlp.closing` -> `fill_calls` -> call, call_text, todo, latency_count, end_user, and the
+signals of a session that is only now known. A latency that becomes known is counted then, under the slice
+and outcome that the call was written with; so each measure of a call is counted once, whenever it came.
 """
 
 from collections.abc import Sequence

@@ -2,12 +2,13 @@
 
 Flow: `ingest.otlp.joining` -> `assemble` -> `ingest.call_rows.new_call` -> `ingest.otlp.closing` writes it.
 
-Where two spans tell of one response, the outer one (the wrapper) says who asked what and how long they waited;
-the client's own says what the provider answered: model, id, tokens, the end and the first token.
+Where two spans tell of one response, the outer one (the wrapper) says who asked what and how long they
+waited; the client's own says what the provider answered: model, id, tokens, the end and the first token.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from ingest.otlp.facts import Facts, Part
@@ -60,14 +61,13 @@ def assemble(group: Sequence[Row], scopes: Mapping[SpanKey, Part]) -> Assembled:
     inner = inner or (clients[-1] if clients else outer)
     told = [inner.facts, *(part.facts for part in (*spans, *contents))]
     asked = [outer.facts, *(part.facts for part in (*spans, *contents))]
-    failed = outer.facts.failed or (
-        any(facts.failed for facts in told) and not any(facts.output for facts in told)
-    )
+    answered = any(facts.output for facts in told) or (inner is not outer and not inner.facts.failed)
+    failed = outer.facts.failed or (any(facts.failed for facts in told) and not answered)
     started_ns, latency_ms = _times(outer, spans)
     output = _first(asked, "output")
     call = Call(
         id=f"{outer.trace_id}:{outer.span_id}",
-        started_at=started_ns / 1e6 if started_ns else None,
+        started_at=datetime.fromtimestamp(started_ns / 1e9, UTC) if started_ns else None,
         latency_ms=latency_ms,
         first_token_ms=_first_token_ms(outer, inner, spans),
         provider=_first(asked, "provider"),

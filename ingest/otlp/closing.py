@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, or_, select
 
 from ingest.call_fills import fill_calls
 from ingest.call_rows import NewCall, SliceKey, new_call
@@ -115,32 +115,30 @@ class Closing:
             related = {
                 project_id: _related(connection, project_id, rows) for project_id, rows in by_project.items()
             }
+            ownerless = {
+                project_id: _ownerless(connection, project_id, rows)
+                for project_id, rows in by_project.items()
+            }
             old = not due and any_to_forget(connection, before_ms)
         for project_id, rows in related.items():
-            settling = self._settling(rows, {row.seq for row in by_project[project_id]}, now_ms)
+            due_seqs = {row.seq for row in by_project[project_id]}
+            settling = self._settling(rows, due_seqs, ownerless[project_id], now_ms)
             self._settle(project_id, settling)
         if old:
             self._store.write(partial(forget, before_ms=before_ms))
         return len(due)
 
-    def _settling(self, rows: Sequence[Row], due: set[int], now_ms: int) -> Settling:
-        """Decide what becomes of the due rows."""
+    def _settling(self, rows: Sequence[Row], due: set[int], ownerless: set[int], now_ms: int) -> Settling:
+        """Decide what becomes of the due rows, and what they tell of kept calls."""
         settling = Settling()
         scopes = {row.key: row.part for row in rows if row.part.role != "content"}
-        owned_traces = set()
-        for row in rows:
-            if row.part.role == "scope" and row.seq in due:
-                settling.dropped.append(row)
-                facts = row.part.facts
-                if facts.session_id or facts.conversation_id or facts.user_id:
-                    owned_traces.add(row.part.trace_id)
+        settling.dropped += [row for row in rows if row.part.role == "scope" and row.seq in due]
         for group in groups_of(rows):
             is_open = [row for row in group if row.due_at_ms is not None]
             kept = next((row.call_seq for row in group if row.call_seq is not None), None)
             if is_open and not any(row.seq in due for row in is_open):
                 continue
-            # A closed call is looked at again where a span above it has just told whose it is.
-            if not is_open and (kept is None or group[0].part.trace_id not in owned_traces):
+            if not is_open and kept not in ownerless:
                 continue
             try:
                 assembled = assemble(group, scopes)
@@ -193,6 +191,8 @@ def settle(
     connection: Connection, project_id: int, settling: Settling, slices: dict[SliceKey, int]
 ) -> dict[SliceKey, int]:
     """Write the calls of a go and close their fragments; return the slices that were looked up."""
+    for made, _rows, _seq in settling.calls:
+        made.seq = 0  # numbered here, also where an earlier attempt was rolled back
     late = [(seq, made) for made, _rows, seq in settling.calls if seq is not None]
     new = [(made, rows) for made, rows, seq in settling.calls if seq is None]
     known = _calls_of_responses(connection, project_id, [made for made, _rows in new])
@@ -235,8 +235,26 @@ def _related(connection: Connection, project_id: int, due: Sequence[Row]) -> lis
     return sorted(rows.values(), key=lambda row: row.seq)
 
 
+def _ownerless(connection: Connection, project_id: int, due: Sequence[Row]) -> set[int]:
+    """Return kept calls without session or user in traces where a due span names one: it came late."""
+    traces = {
+        row.part.trace_id
+        for row in due
+        if row.part.role == "scope"
+        and (row.part.facts.session_id or row.part.facts.conversation_id or row.part.facts.user_id)
+    }
+    if not traces:
+        return set()
+    query = select(CALL.c.seq).where(
+        CALL.c.project_id == project_id,
+        CALL.c.trace_id.in_(sorted(traces)),
+        or_(CALL.c.session_id.is_(None), CALL.c.user_id.is_(None)),
+    )
+    return set(connection.scalars(query))
+
+
 def _calls_of_responses(connection: Connection, project_id: int, calls: Sequence[NewCall]) -> dict[str, int]:
-    """Return, by id, those calls whose response is kept already, from another client: the SDK, another span."""
+    """Return, by id, those calls whose response is kept already, from another client, such as the SDK."""
     wanted = {call.response_id: call for call in calls if call.response_id}
     if not wanted:
         return {}

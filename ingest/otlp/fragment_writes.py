@@ -1,7 +1,7 @@
 """The writer's jobs for fragments: keep them, load what belongs together, close them, forget them.
 
-Flow: `ingest.otlp.intake` hands `keep_fragments` to the writer; `ingest.otlp.closing` reads with `due_rows` and
-`related_rows`, then hands `close_fragments` to the writer.
+Flow: `ingest.otlp.intake` hands `keep_fragments` to the writer; `ingest.otlp.closing` reads with
+`due_rows` and `related_rows`, then hands `close_fragments` to the writer.
 """
 
 from collections.abc import Iterable, Sequence
@@ -61,7 +61,8 @@ def due_rows(connection: Connection, now_ms: int, limit: int) -> list[tuple[int,
         .order_by(FRAGMENT.c.due_at_ms, FRAGMENT.c.seq)
         .limit(limit)
     )
-    seqs, held = [], 0
+    seqs: list[int] = []
+    held = 0
     for seq, chars in connection.execute(due):
         held += chars
         if seqs and held > FACTS_CHARS_MAX:

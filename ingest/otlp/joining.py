@@ -1,13 +1,14 @@
 """Which fragments are of one call. Pure: rows in, groups out; the same rows always make the same groups.
 
-Flow: `ingest.otlp.closing` loads rows -> `groups_of` -> `ingest.otlp.assembling`. Four ties, the surest first:
-a span and its log records share their ids; the client's own span has its wrapper for parent; or both name one
-response at one time; or nothing links them and process, model and times must do (`Part.pair_key`).
+Flow: `ingest.otlp.closing` loads rows -> `groups_of` -> `ingest.otlp.assembling`. Four ties, the surest
+first: a span and its log records share their ids; the client's own span has its wrapper for parent; or both
+name one response at one time; or nothing links them and process, model and times must do (`Part.pair_key`).
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from ingest.otlp.facts import Part
 
@@ -111,7 +112,7 @@ def _join_responses(rows: Iterable[Row], sets: _Sets) -> None:
             by_response[row.part.facts.response_id].append(row)
     for same in by_response.values():
         same.sort(key=lambda row: (row.part.started_ns, row.seq))
-        for before, after in zip(same, same[1:], strict=False):
+        for before, after in pairwise(same):
             # Fake servers and proxies give one id to many responses; those of one do overlap.
             if after.part.started_ns <= before.part.ended_ns + RESPONSE_SLACK_NS:
                 sets.join(after.key, before.key)

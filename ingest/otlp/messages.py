@@ -86,6 +86,8 @@ def _message(item: Any, role: str) -> list[Message]:
         item = {"role": "assistant", "content": [item]}
     speaker = item.get("role")
     parts = item["parts"] if "parts" in item else item.get("content")
+    if parts == [] and not item.get("tool_calls"):
+        return []  # the instrumentation has no words for what was said; that is not an empty text
     gathered = _Gathered()
     for part in parts if isinstance(parts, list) else [parts]:
         gathered.add(part)

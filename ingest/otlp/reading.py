@@ -9,6 +9,7 @@ One bad span never sinks its request (`Read.rejected`); a body that is no reques
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import orjson
@@ -155,7 +156,7 @@ def _proto_spans(request: Any) -> Iterator[Callable[[], Span]]:
         for of_scope in of_resource.scope_spans:
             source = Source(of_scope.scope.name, resource)
             for span in of_scope.spans:
-                yield lambda span=span, source=source: _proto_span(span, source)
+                yield partial(_proto_span, span, source)
 
 
 def _proto_span(span: Any, source: Source) -> Span:
@@ -185,7 +186,7 @@ def _proto_records(request: Any) -> Iterator[Callable[[], Record]]:
         for of_scope in of_resource.scope_logs:
             source = Source(of_scope.scope.name, resource)
             for record in of_scope.log_records:
-                yield lambda record=record, source=source: _proto_record(record, source)
+                yield partial(_proto_record, record, source)
 
 
 def _proto_record(record: Any, source: Source) -> Record:
@@ -233,7 +234,7 @@ def _json(body: bytes) -> dict[str, Any]:
 
 def _json_spans(request: dict[str, Any]) -> Iterator[Callable[[], Span]]:
     for source, span in _json_items(request, "resourceSpans", "scopeSpans", "spans"):
-        yield lambda span=span, source=source: _json_span(span, source)
+        yield partial(_json_span, span, source)
 
 
 def _json_span(span: Any, source: Source) -> Span:
@@ -270,7 +271,7 @@ def _json_span(span: Any, source: Source) -> Span:
 
 def _json_records(request: dict[str, Any]) -> Iterator[Callable[[], Record]]:
     for source, record in _json_items(request, "resourceLogs", "scopeLogs", "logRecords"):
-        yield lambda record=record, source=source: _json_record(record, source)
+        yield partial(_json_record, record, source)
 
 
 def _json_record(record: Any, source: Source) -> Record:

@@ -1,7 +1,8 @@
 """One normaliser per dialect: a span or log record in, its facts out.
 
-Flow: `ingest.otlp.reading` -> `part_of_span`, `part_of_record` -> Part -> `ingest.otlp.intake`. Which dialect a
-span is in, its scope and attributes tell. Every dialect's file says what it looks like and what it hides.
+Flow: `ingest.otlp.reading` -> `part_of_span`, `part_of_record` -> Part -> `ingest.otlp.intake`. Which
+dialect a span is in, its scope and attributes tell. Every dialect's file says what it looks like and what it
+hides.
 """
 
 import hashlib

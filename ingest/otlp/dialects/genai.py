@@ -132,7 +132,7 @@ def _input(attributes: Attributes) -> list[dict[str, Any]] | None:
     said = messages_of(json_in(attributes, "gen_ai.input.messages", "gen_ai.prompt"), "user")
     if said is None:
         said = _indexed(attributes, "gen_ai.prompt", "user")
-    return None if said is None and not system else [*system, *(said or [])]
+    return [*system, *(said or [])] or None
 
 
 def _indexed(attributes: Attributes, prefix: str, role: str) -> list[dict[str, Any]] | None:
