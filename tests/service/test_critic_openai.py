@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection, text
 
 from ingest.settings import Settings
 from ingest.store import OpenStore
@@ -455,6 +456,37 @@ def test_failed_calls_and_calls_without_texts_are_ungraded_and_empty_outputs_are
     }
     with store.read() as connection:
         assert connection.exec_driver_sql("select count(*) from guard_reading").scalar() == 3
+
+
+def test_late_texts_are_read_and_judged_and_what_was_scored_stays(
+    settings: Settings, store: OpenStore, provider: DecisionsProvider
+) -> None:
+    send(store, settings, {"id": "late", "input": None, "output": None}, {"id": "complete"})
+    judge(settings, store)
+
+    def texts_arrive(connection: Connection) -> None:
+        for call_seq in connection.scalars(text("select seq from call")).all():
+            row = {"call_seq": call_seq, "input": "Where is it?", "output": "LATE TEXT"}
+            connection.execute(text("delete from call_text where call_seq = :call_seq"), row)
+            connection.execute(
+                text(
+                    "insert into call_text (call_seq, input, input_json, output, output_json) "
+                    "values (:call_seq, :input, false, :output, false)"
+                ),
+                row,
+            )
+            connection.execute(text("insert into todo (call_seq, reason) values (:call_seq, 'text')"), row)
+
+    store.write(texts_arrive)
+    judge(settings, store)
+    assert [(row["call_id"], row["status"]) for row in scores(store)] == [
+        ("late", "scored"),
+        ("complete", "scored"),
+    ]
+    assert ["LATE TEXT" in request.case for request in provider.requests] == [False, True]
+    with store.read() as connection:
+        unread = connection.execute(text("select count(*) from guard_reading where p_fail is null")).scalar()
+    assert unread == 0, "the guard reads late texts too"
 
 
 def test_rows_of_a_critic_that_is_no_longer_configured_go_to_the_first_that_is(
