@@ -27,7 +27,8 @@ class Settings(BaseSettings):
     )
     critic: str = Field(
         "local",
-        description="Critics, first choice first, comma-separated: `local`, `openai:gpt-6-luna`.",
+        description="Critics, first choice first, comma-separated: `local`, `openai:gpt-6-luna`, "
+        "`anthropic:MODEL`; or `none`.",
     )
     egress: str = Field(
         "",
@@ -39,6 +40,12 @@ class Settings(BaseSettings):
     )
     openai_base_url: str | None = Field(
         None, validation_alias="OPENAI_BASE_URL", description="Another address of the OpenAI API."
+    )
+    anthropic_api_key: SecretStr | None = Field(
+        None, validation_alias="ANTHROPIC_API_KEY", description="Key of the `anthropic:` critic."
+    )
+    anthropic_base_url: str | None = Field(
+        None, validation_alias="ANTHROPIC_BASE_URL", description="Another address of the Anthropic API."
     )
     critic_timeout_s: float = Field(30.0, gt=0, description="Longest wait for one answer of a critic.")
     critic_in_flight_max: int = Field(

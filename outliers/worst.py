@@ -7,13 +7,13 @@ The index (project, week, p_bad) is walked from its top, a week at a time, so a 
 it shows. A person's other calls are then counted through the index on users.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import merge
 from typing import Any, Generic, TypeVar
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, Row, Select, and_, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, func, or_, select
 
 from ingest.tables import Call, EndUser, Slice, columns
 from outliers.errors import BadCursor
@@ -25,8 +25,8 @@ _call, _slice, _experience, _user = columns(Call), columns(Slice), columns(Exper
 
 #: Most rows of one page.
 LIMIT_MAX = 1000
-#: Calls read at once while looking for the next persons.
-_STRIDE = 500
+#: Calls read at once while looking for the next persons, beyond two for each that is wanted.
+_STRIDE = 20
 
 T = TypeVar("T")
 
@@ -203,79 +203,123 @@ def _worst_of(
     One whose worst call stands above the cursor was on an earlier page and is passed over.
     """
     limit = max(1, min(limit, LIMIT_MAX))
-    found: list[tuple[WorstCall, int, int]] = []
+    stride = 2 * limit + 20
+    start = at = _read_cursor(cursor)
+    found: list[tuple[tuple[float, int], int, int]] = []
     met: set[str] = set()
-    at = _read_cursor(cursor)
-    while True:
-        calls = _top(connection, window, at, _STRIDE, key)
-        fresh = {getattr(call, key) for call in calls} - met
-        met |= fresh
-        counted = _counts(connection, window, key, fresh)
-        for call in calls:
-            name = getattr(call, key)
-            if name in fresh and counted[name][0] == (call.p_bad, call.seq):
-                if len(found) == limit:
-                    last = found[-1][0]
-                    return found, _cursor_at(last.p_bad, last.seq)
-                found.append((call, *counted[name][1:]))
-        if len(calls) < _STRIDE:
-            return found, None
-        at = (calls[-1].p_bad, calls[-1].seq)
+    ended = False
+    while not ended and len(found) <= limit:
+        calls = _top_of(connection, window, at, stride, key)
+        ended = len(calls) < stride
+        worst: dict[str, tuple[float, int]] = {}
+        for p_bad, seq, name in calls:
+            at = (p_bad, seq)
+            if name not in met:
+                met.add(name)
+                worst[name] = at
+        names = list(worst)
+        while names and len(found) <= limit:
+            taken, names = names[: limit + 1 - len(found)], names[limit + 1 - len(found) :]
+            counted = _counts(connection, window, key, taken)
+            for name in taken:
+                p_bad, n, n_bad = counted[name]
+                if p_bad == worst[name][0] and not _shown_before(connection, window, key, name, p_bad, start):
+                    found.append((worst[name], n, n_bad))
+    more = _cursor_at(*found[limit - 1][0]) if len(found) > limit else None
+    shown = {call.seq: call for call in calls_by_seq(connection, [at[1] for at, _n, _n_bad in found[:limit]])}
+    return [(shown[at[1]], n, n_bad) for at, n, n_bad in found[:limit]], more
 
 
 def _counts(
-    connection: Connection, window: _Window, key: str, names: Iterable[str]
-) -> dict[str, tuple[tuple[float, int], int, int]]:
-    """Return for each person or session its worst (p_bad, seq) in the window, its calls, the bad ones."""
+    connection: Connection, window: _Window, key: str, names: Sequence[str]
+) -> dict[str, tuple[float, int, int]]:
+    """Return for each person or session its worst P(bad) in the window, its calls, the bad ones."""
     column = _call.c[key]
+    bad = func.sum(case((_experience.c.p_bad >= BAD_FROM, 1), else_=0))
     rows = connection.execute(
-        select(column, _experience.c.p_bad, _call.c.seq)
+        select(column, func.max(_experience.c.p_bad), func.count(), bad)
         .join(_experience, _experience.c.call_seq == _call.c.seq)
-        .where(
-            _call.c.project_id == window.project_id,
-            column.in_(list(names)),
-            _call.c.started_at_ms >= window.since_ms,
-            _call.c.started_at_ms < window.until_ms,
-        )
+        .where(_inside(window), column.in_(names))
+        .group_by(column)
     )
-    counted: dict[str, tuple[tuple[float, int], int, int]] = {}
-    for name, p_bad, seq in rows:
-        worst, n, n_bad = counted.get(name, ((-1.0, -1), 0, 0))
-        counted[name] = (max(worst, (p_bad, seq)), n + 1, n_bad + (p_bad >= BAD_FROM))
-    return counted
+    return {name: (p_bad, n, n_bad) for name, p_bad, n, n_bad in rows}
+
+
+def _shown_before(
+    connection: Connection,
+    window: _Window,
+    key: str,
+    name: str,
+    p_bad: float,
+    start: tuple[float, int] | None,
+) -> bool:
+    """Whether one whose worst call is as bad as where this page begins was on the page before."""
+    if start is None or p_bad != start[0]:
+        return False
+    latest = connection.execute(
+        select(func.max(_call.c.seq))
+        .join(_experience, _experience.c.call_seq == _call.c.seq)
+        .where(_inside(window), _call.c[key] == name, _experience.c.p_bad == p_bad)
+    ).scalar_one()
+    return bool(latest >= start[1])
+
+
+def _inside(window: _Window) -> ColumnElement[bool]:
+    return and_(
+        _call.c.project_id == window.project_id,
+        _call.c.started_at_ms >= window.since_ms,
+        _call.c.started_at_ms < window.until_ms,
+    )
 
 
 def _top(
-    connection: Connection,
-    window: _Window,
-    below: tuple[float, int] | None,
-    limit: int,
-    key: str | None = None,
+    connection: Connection, window: _Window, below: tuple[float, int] | None, limit: int
 ) -> list[WorstCall]:
-    """Return the worst calls strictly below a (p_bad, seq); with `key`, those that have it."""
-    by_week = []
-    for week in window.weeks:
-        wanted = (
-            _with_experience()
-            .where(
-                _experience.c.project_id == window.project_id,
-                _experience.c.week == week,
-                _call.c.started_at_ms >= window.since_ms,
-                _call.c.started_at_ms < window.until_ms,
-            )
-            .order_by(_experience.c.p_bad.desc(), _experience.c.call_seq.desc())
-            .limit(limit)
-        )
-        if key is not None:
-            wanted = wanted.where(_call.c[key].is_not(None))
-        if below is not None:
-            p_bad, seq = below
-            wanted = wanted.where(
-                _experience.c.p_bad <= p_bad,
-                or_(_experience.c.p_bad < p_bad, and_(_experience.c.call_seq < seq)),
-            )
-        by_week.append([_as_call(row) for row in connection.execute(wanted)])
+    """Return the worst calls strictly below a (p_bad, seq)."""
+    by_week = [
+        [
+            _as_call(row)
+            for row in connection.execute(_of_week(_with_experience(), window, week, below, limit))
+        ]
+        for week in window.weeks
+    ]
     return list(merge(*by_week, key=lambda call: (-call.p_bad, -call.seq)))[:limit]
+
+
+def _top_of(
+    connection: Connection, window: _Window, below: tuple[float, int] | None, limit: int, key: str
+) -> list[tuple[float, int, str]]:
+    """Return (p_bad, seq, name) of the worst calls strictly below a (p_bad, seq) that name one."""
+    named = (
+        select(_experience.c.p_bad, _call.c.seq, _call.c[key])
+        .join(_call, _call.c.seq == _experience.c.call_seq)
+        .where(_call.c[key].is_not(None))
+    )
+    by_week = [
+        [(row[0], row[1], row[2]) for row in connection.execute(_of_week(named, window, week, below, limit))]
+        for week in window.weeks
+    ]
+    return list(merge(*by_week, key=lambda row: (-row[0], -row[1])))[:limit]
+
+
+def _of_week(
+    wanted: Select[Any], window: _Window, week: str, below: tuple[float, int] | None, limit: int
+) -> Select[Any]:
+    """Cut a selection of ranked calls to a week's worst, in the order of the index."""
+    wanted = (
+        wanted.where(
+            _experience.c.project_id == window.project_id,
+            _experience.c.week == week,
+            _inside(window),
+        )
+        .order_by(_experience.c.p_bad.desc(), _experience.c.call_seq.desc())
+        .limit(limit)
+    )
+    if below is None:
+        return wanted
+    p_bad, seq = below
+    lower = or_(_experience.c.p_bad < p_bad, _experience.c.call_seq < seq)
+    return wanted.where(_experience.c.p_bad <= p_bad, lower)
 
 
 def _with_experience() -> Select[Any]:

@@ -11,7 +11,7 @@ from critic.drivers.base import Driver
 from ingest.errors import BadSettings
 from ingest.settings import Settings
 
-KINDS = "local, openai:MODEL or none"
+KINDS = "local, openai:MODEL, anthropic:MODEL or none"
 
 
 def wanted(settings: Settings) -> bool:
@@ -52,6 +52,16 @@ def _driver(name: str, settings: Settings) -> Driver:
             model,
             api_key=_key(name, "OPENAI_API_KEY", settings.openai_api_key),
             base_url=settings.openai_base_url,
+            timeout_s=settings.critic_timeout_s,
+        )
+    if kind == "anthropic" and model:
+        from critic.drivers.anthropic_messages import AnthropicMessages
+
+        return AnthropicMessages(
+            name,
+            model,
+            api_key=_key(name, "ANTHROPIC_API_KEY", settings.anthropic_api_key),
+            base_url=settings.anthropic_base_url,
             timeout_s=settings.critic_timeout_s,
         )
     raise BadSettings(f"LOWLIGHT_CRITIC: {name!r} is no critic; take {KINDS}, comma-separated")

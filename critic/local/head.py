@@ -86,8 +86,10 @@ class LabelHead:
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> "LabelHead":
         """Read `to_json`'s numbers."""
-        arrays = (np.array(stored[name], dtype=np.float64) for name in ("mean", "scale", "weights", "cuts"))
-        return cls(*arrays, bool(stored["critic"]), int(stored["n"]))
+        mean, scale, weights, cuts = (
+            np.array(stored[name], dtype=np.float64) for name in ("mean", "scale", "weights", "cuts")
+        )
+        return cls(mean, scale, weights, cuts, bool(stored["critic"]), int(stored["n"]))
 
 
 def fit_label_head(values: Floats, levels: Floats, critic: Floats | None = None) -> LabelHead:

@@ -85,13 +85,16 @@ def language_of(text: str, words: Sequence[str] | None = None) -> str | None:
         return None
     worth, listed = dict[str, float](), _worth()
     for word in words[:_WORDS_MAX]:
-        for code, value in listed.get(word.lower().replace("’", "'"), {}).items():
+        plain = word.lower().replace("’", "'")
+        # French and Italian join small words on: l'ancienne, dell'ordine.
+        found = listed.get(plain) or listed.get(plain.partition("'")[0] + "'", {})
+        for code, value in found.items():
             worth[code] = worth.get(code, 0.0) + value
     if not text.isascii():
         for letter, code in _letters().items():
             seen = text.count(letter)
             if seen:
-                worth[code] = worth.get(code, 0.0) + min(seen, 4) * 0.5
+                worth[code] = worth.get(code, 0.0) + min(seen, 4)
     ranked = sorted(worth.items(), key=lambda item: -item[1])
     # Running text is a third stop words; a list of names, or code, is not, and stays untold.
     if not ranked or ranked[0][1] < 0.03 * min(len(words), _WORDS_MAX):

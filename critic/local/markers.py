@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from functools import cache
-from operator import attrgetter
 
 from critic.local.lexicon import Phrases, lexicons
 from critic.local.texts import ngrams
@@ -14,13 +13,10 @@ _RUN_MAX = 4
 
 
 @cache
-def _listed(name: str, language: str | None) -> tuple[Phrases, ...]:
-    """Return where to look: English and the text's language; every language's where it is not known."""
-    read = attrgetter(name)
-    if language is None:
-        return (frozenset().union(*(read(lexicon) for lexicon in lexicons().values())),)
-    codes = dict.fromkeys(("en", language))
-    return tuple(read(lexicons()[code]) for code in codes if code in lexicons())
+def _listed(name: str, language: str | None) -> Phrases:
+    """Return what to look for: English and the text's language; every language where it is not known."""
+    codes = lexicons() if language is None else {"en", language} & lexicons().keys()
+    return frozenset().union(*(getattr(lexicons()[code], name) for code in codes))
 
 
 def runs_of(words: Sequence[str]) -> list[str]:
@@ -40,8 +36,7 @@ def count(name: str, runs: Sequence[str], text: str, language: str | None) -> in
         text: the text itself, for languages written without spaces.
         language: its language, None where not known.
     """
-    listed = _listed(name, language)
-    found = sum(1 for run in runs for phrases in listed if run in phrases)
+    found = sum(map(_listed(name, language).__contains__, runs))
     if language in _UNSPACED:
-        found += sum(text.count(phrase) for phrase in getattr(lexicons()[language], name))
+        found += sum(map(text.count, getattr(lexicons()[language], name)))
     return found

@@ -15,12 +15,14 @@ class Phrases:
     Attributes:
         refusals, rude: lines by ISO 639-1 code; English must be there, it serves for languages that are not.
         replies: sentences of an ordinary support reply by code, for answers in the wrong language.
+        questions: an ordinary user's, for answers in the language of nobody who asked.
         names: people, places and companies to swap names with.
     """
 
     refusals: Mapping[str, tuple[str, ...]]
     rude: Mapping[str, tuple[str, ...]]
     replies: Mapping[str, tuple[str, ...]]
+    questions: Mapping[str, tuple[str, ...]]
     names: tuple[str, ...]
 
 
@@ -287,6 +289,54 @@ _REPLIES = {
         請求書に記載されている番号をお送りください。"""),
 }
 
+_QUESTIONS = {
+    "en": _lines("""
+        How do I change the name on my invoice?
+        My last payment failed, what should I do now?
+        Is there a way to see older versions?"""),
+    "de": _lines("""
+        Wie ändere ich den Namen auf meiner Rechnung?
+        Meine letzte Zahlung hat nicht geklappt, was soll ich jetzt tun?
+        Kann ich ältere Fassungen noch sehen?
+        Und was kostet das?"""),
+    "fr": _lines("""
+        Comment changer le nom sur ma facture ?
+        Mon dernier paiement n'a pas marché, que dois-je faire ?
+        Est-ce qu'on peut encore voir les anciennes versions ?
+        Et pour trois personnes ?"""),
+    "es": _lines("""
+        ¿Cómo cambio el nombre de mi factura?
+        Mi último pago no ha funcionado, ¿qué hago ahora?
+        ¿Se pueden ver todavía las versiones anteriores?"""),
+    "it": _lines("""
+        Come cambio il nome sulla mia fattura?
+        Il mio ultimo pagamento non è andato a buon fine, cosa devo fare?"""),
+    "pt": _lines("""
+        Como é que mudo o nome na minha fatura?
+        O meu último pagamento falhou, o que devo fazer agora?"""),
+    "nl": _lines("""
+        Hoe verander ik de naam op mijn factuur?
+        Mijn laatste betaling is niet gelukt, wat moet ik nu doen?"""),
+    "sv": _lines("""
+        Hur ändrar jag namnet på min faktura?
+        Min senaste betalning gick inte igenom, vad ska jag göra nu?"""),
+    "pl": _lines("""
+        Jak zmienić nazwisko na mojej fakturze?
+        Moja ostatnia płatność się nie udała, co mam teraz zrobić?"""),
+    "tr": _lines("""
+        Faturamdaki ismi nasıl değiştirebilirim?
+        Son ödemem olmadı, şimdi ne yapmam gerekiyor?"""),
+    "ru": _lines("""
+        Как изменить имя в моём счёте?
+        Последний платёж не прошёл, что мне теперь делать?"""),
+    "zh": _lines("""
+        怎么修改发票上的名字？
+        我上次付款失败了，现在该怎么办？"""),
+    "ja": _lines("""
+        請求書の名前を変更するにはどうすればよいですか。
+        前回の支払いができませんでした。どうしたらいいですか。"""),
+}
+
 _NAMES = _words("""
     Alvarez Bergstrom Castellano Dubrovnik Eriksen Fontaine Gallagher Hashimoto Ivanova
     Jankowski Kilimanjaro Lindqvist Montenegro Nakamura Okonkwo Petrovic Quigley Rasmussen
@@ -297,4 +347,4 @@ _NAMES = _words("""
 """)
 
 #: What the guard is fitted with.
-FITTING = Phrases(refusals=_REFUSALS, rude=_RUDE, replies=_REPLIES, names=_NAMES)
+FITTING = Phrases(refusals=_REFUSALS, rude=_RUDE, replies=_REPLIES, questions=_QUESTIONS, names=_NAMES)

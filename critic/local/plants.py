@@ -13,10 +13,13 @@ from random import Random
 from critic.local.languages import language_of, stop_words_of, surely_differ
 from critic.local.overlaps import content_stems, names_of
 from critic.local.phrases import FITTING, Phrases
-from critic.local.texts import Texts, sentences_of, source_of, stem, words_of
+from critic.local.texts import DOCUMENT_CHARS_MIN, Texts, sentences_of, source_of, stem, words_of
 
 #: The failures that are planted, and so can be seen; a rubric's `visible` names some of them.
 KINDS = ("empty", "truncated", "off_topic", "wrong_language", "repeated", "refusal", "swapped", "rude")
+
+#: Share of wrong-language plants that change the question and leave the answer.
+_ASKED_ELSEWHERE = 0.5
 
 _WORD_OR_REST = re.compile(r"[^\W_]+(?:['’][^\W\d_]+)*|[\W_]+")
 _CLOSES = re.compile(r"[.!?…。！？]$")
@@ -55,9 +58,9 @@ def plant(
         for index in order:
             if left == 0:
                 break
-            output = planter.broken(kind, index)
-            if output is not None and output != ordinary[index].output:
-                planted.append(Planted(replace(ordinary[index], output=output), kind, index))
+            broken = planter.broken(kind, index)
+            if broken is not None and broken != ordinary[index]:
+                planted.append(Planted(broken, kind, index))
                 left -= 1
     return planted
 
@@ -83,10 +86,21 @@ class _Planter:
             "rude": self._rude,
         }
 
-    def broken(self, kind: str, index: int) -> str | None:
-        """Return the output of call `index` broken in the way of `kind`, or None where that cannot be."""
+    def broken(self, kind: str, index: int) -> Texts | None:
+        """Return call `index` broken in the way of `kind`, or None where that cannot be."""
         call = self._ordinary[index]
-        return self._break[kind](call, (call.output or "").strip())
+        if kind == "wrong_language" and self._random.random() < _ASKED_ELSEWHERE:
+            return self._asked_elsewhere(call)
+        output = self._break[kind](call, (call.output or "").strip())
+        return None if output is None else replace(call, output=output)
+
+    def _asked_elsewhere(self, call: Texts) -> Texts | None:
+        """Let somebody ask in another language: the answer stays right in all but its language."""
+        spoken = language_of(call.output or "")
+        others = [code for code in self._phrases.questions if surely_differ(code, spoken)]
+        if not others or len(call.input) > DOCUMENT_CHARS_MIN:
+            return None
+        return replace(call, input=self._random.choice(self._phrases.questions[self._random.choice(others)]))
 
     def _empty(self) -> str:
         return self._random.choice(("", "", " ", "\n", "\n\n"))

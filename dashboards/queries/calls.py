@@ -29,7 +29,7 @@ CALL, TEXT, SIGNAL, SLICE = columns(Call), columns(CallText), columns(Signal), c
 EXPERIENCE = columns(Experience)
 
 #: How long one search reads texts before it answers with what it has and where it stands.
-SEARCH_TIME_S = 0.1
+SEARCH_TIME_S = 0.08
 _SEARCH_CHUNK = 500
 #: A thumb may be stamped a little before the answer that it is about.
 _EARLY_SIGNAL_MS = 86_400_000

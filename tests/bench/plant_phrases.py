@@ -145,6 +145,29 @@ _REPLIES = {
         للبدء من جديد اضغط على الزر حتى يصبح الضوء أخضر."""),
 }
 
+_QUESTIONS = {
+    "en": _lines("""
+        When will the engineer come to my house?
+        Does the new plan include calls abroad?"""),
+    "de": _lines("""
+        Wann kommt der Techniker zu mir nach Hause?
+        Sind im neuen Tarif auch Anrufe ins Ausland enthalten?"""),
+    "fr": _lines("""
+        Quand le technicien viendra-t-il chez moi ?
+        La nouvelle offre comprend-elle les appels vers l'étranger ?"""),
+    "es": _lines("""
+        ¿Cuándo vendrá el técnico a mi casa?
+        ¿El nuevo plan incluye las llamadas al extranjero?"""),
+    "it": _lines("""
+        Quando verrà il tecnico a casa mia?
+        Il nuovo piano comprende anche le chiamate all'estero?"""),
+    "fi": _lines("""
+        Milloin asentaja tulee minun kotiini?
+        Sisältääkö uusi sopimus myös puhelut ulkomaille?"""),
+    "ko": _lines("""
+        기사님은 언제 저희 집에 오시나요?"""),
+}
+
 _NAMES = _words("""
     Abernathy Bukowski Chandrasekhar Delacroix Esposito Fitzgerald Goldstein Hernandez
     Isaksson Jefferson Kowalczyk Lombardi Mukherjee Novak Ortega Papadopoulos Quintero
@@ -154,4 +177,4 @@ _NAMES = _words("""
 """)
 
 #: What the bench plants with.
-TESTING = Phrases(refusals=_REFUSALS, rude=_RUDE, replies=_REPLIES, names=_NAMES)
+TESTING = Phrases(refusals=_REFUSALS, rude=_RUDE, replies=_REPLIES, questions=_QUESTIONS, names=_NAMES)

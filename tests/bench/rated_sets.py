@@ -14,8 +14,6 @@ from typing import Any
 
 from critic.local import Texts
 
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
-
 
 class NoData(Exception):
     """A set's folder is missing; name another with `--data DIR`."""

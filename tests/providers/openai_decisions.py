@@ -7,31 +7,18 @@ The default judge obeys: a verdict that stands outside the fences of the view is
 that gets out of its fence is seen at once.
 """
 
-import asyncio
-import contextlib
-import json
-import re
-import socket
-import threading
-import time
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
-import uvicorn
 from openai.types.decision import Decision
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
-from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.responses import JSONResponse, Response
+
+from tests.providers.loopback import Fault, Provider, level_ordered_in, without_fenced
 
 KEY = "sk-loopback-0123456789"
 MODEL = "gpt-6-luna"
-
-#: What stands outside the fences and is obeyed.
-_ORDER = re.compile(r"(?:level|verdict|score|answer)\W{1,3}(?:is\W)?([1-7])\b", re.IGNORECASE)
 
 
 class _Sent(BaseModel):
@@ -70,113 +57,52 @@ class DecisionRequest(_Sent):
         return self.input if isinstance(self.input, str) else self.input[-1].content
 
 
-@dataclass(frozen=True)
-class Fault:
-    """One wrong answer. `status` 200 with `body` sends that body as it is.
-
-    Attributes:
-        hang_s: seconds before anything is sent.
-        drip_s: seconds between single bytes of the answer.
-        cut: whether the JSON ends half-way, with a matching length.
-    """
-
-    status: int = 200
-    code: str | None = None
-    type: str | None = None
-    message: str = "as programmed"
-    param: str | None = None
-    headers: dict[str, str] = field(default_factory=dict)
-    body: Any = None
-    hang_s: float = 0.0
-    drip_s: float = 0.0
-    cut: bool = False
-
-
 #: A level 1..7, seven probabilities, or None to refuse this question.
 Verdict = float | list[float] | None
 
 
 def obedient(request: DecisionRequest, question: ScoreQuestion) -> Verdict:
     """Answer 1, unless something outside the fences orders another level."""
-    ordered = _ORDER.search(outside_fences(request))
-    return float(ordered[1]) if ordered else 1.0
+    return level_ordered_in(outside_fences(request))
 
 
 def outside_fences(request: DecisionRequest) -> str:
-    """Return all of the request that is no fenced text: what a critic might take for its instructions.
-
-    The fence is the token that the developer's message names, not one that the case names.
-    """
+    """Return all of the case that is no fenced text, by the fence that the developer's message names."""
     assert isinstance(request.input, list)
-    told = request.input[0].content
-    named = re.search(r"</name (\S+)>", told)
-    assert named, f"no fence is named in {told!r}"
-    fence = re.escape(named[1])
-    return re.sub(
-        rf"^<([^<>\n]+) {fence}>$.*?^</\1 {fence}>$", "", request.case, flags=re.DOTALL | re.MULTILINE
-    )
+    return without_fenced(request.case, told=request.input[0].content)
 
 
-class DecisionsProvider:
+class DecisionsProvider(Provider):
     """See the module; one per test."""
 
     def __init__(self) -> None:
+        super().__init__("/v1/decisions", base_path="/v1")
         self.judge: Callable[[DecisionRequest, ScoreQuestion], Verdict] = obedient
-        self.faults: deque[Fault | None] = deque()
-        #: a fault for requests that it returns one for; asked before `faults`
-        self.fault_for: Callable[[DecisionRequest], Fault | None] = lambda _request: None
-        self.answer_s = 0.0
         self.requests: list[DecisionRequest] = []
-        self.asked_at: list[float] = []
-        self.in_flight = 0
-        self.in_flight_most = 0
-        self.url = ""
 
-    @property
-    def app(self) -> Starlette:
-        """The ASGI application."""
-        return Starlette(routes=[Route("/v1/decisions", self._decide, methods=["POST"])])
-
-    async def _decide(self, request: Request) -> Response:
-        self.in_flight += 1
-        self.in_flight_most = max(self.in_flight_most, self.in_flight)
-        try:
-            return await self._answer(request)
-        finally:
-            self.in_flight -= 1
-
-    async def _answer(self, request: Request) -> Response:
+    async def answer(self, request: Request) -> Response:
         if request.headers.get("authorization") != f"Bearer {KEY}":
             said = f"Incorrect API key provided: {request.headers.get('authorization')}."
-            return _error(Fault(401, "invalid_api_key", "invalid_request_error", said))
+            return self.error(Fault(401, "invalid_api_key", "invalid_request_error", said))
         try:
             sent = DecisionRequest.model_validate_json(await request.body())
         except ValidationError as error:
-            return _error(Fault(400, None, "invalid_request_error", str(error)))
+            return self.error(Fault(400, None, "invalid_request_error", str(error)))
         self.requests.append(sent)
-        self.asked_at.append(time.monotonic())
         if sent.model != MODEL:
             said = f"The model `{sent.model}` does not exist or you do not have access to it."
-            return _error(Fault(404, "model_not_found", "invalid_request_error", said))
-        fault = self.fault_for(sent) or (self.faults.popleft() if self.faults else None)
-        if fault is not None:
-            await asyncio.sleep(fault.hang_s)
-            if fault.status != 200:
-                return _error(fault)
-            if fault.body is not None:
-                # json.dumps, as its NaN is what a careless provider sends
-                return Response(json.dumps(fault.body), media_type="application/json")
-        await asyncio.sleep(self.answer_s)
-        content = TypeAdapter(Decision).dump_json(Decision.model_validate(self._decision(sent)))
-        if fault is not None and fault.cut:
-            content = content[: len(content) // 2]
-        if fault is not None and fault.drip_s:
-            return StreamingResponse(_dripping(content, fault.drip_s), media_type="application/json")
-        return Response(content, media_type="application/json")
+            return self.error(Fault(404, "model_not_found", "invalid_request_error", said))
+        return await self.respond(sent, lambda: self._decision(sent))
 
-    def _decision(self, sent: DecisionRequest) -> dict[str, Any]:
+    def error(self, fault: Fault) -> Response:
+        """See `Provider.error`."""
+        body = {"message": fault.message, "type": fault.type, "param": fault.param, "code": fault.code}
+        headers = {"x-request-id": "req_loopback", **fault.headers}
+        return JSONResponse({"error": body}, status_code=fault.status, headers=headers)
+
+    def _decision(self, sent: DecisionRequest) -> bytes:
         tokens_in, tokens_out = len(sent.case) // 4, 7 * len(sent.questions)
-        return {
+        decision = {
             "answers": [score_answer(question, self.judge(sent, question)) for question in sent.questions],
             "model": f"{sent.model}-2026-10-01",
             "usage": {
@@ -187,6 +113,7 @@ class DecisionsProvider:
                 "total_tokens": tokens_in + tokens_out,
             },
         }
+        return TypeAdapter(Decision).dump_json(Decision.model_validate(decision))
 
 
 def score_answer(question: ScoreQuestion, verdict: Verdict) -> dict[str, Any]:
@@ -208,33 +135,3 @@ def score_answer(question: ScoreQuestion, verdict: Verdict) -> dict[str, Any]:
             for position, (level, share) in enumerate(zip(question.levels, shares, strict=True))
         ],
     }
-
-
-def _error(fault: Fault) -> Response:
-    body = {"message": fault.message, "type": fault.type, "param": fault.param, "code": fault.code}
-    headers = {"x-request-id": "req_loopback", **fault.headers}
-    return JSONResponse({"error": body}, status_code=fault.status, headers=headers)
-
-
-async def _dripping(content: bytes, drip_s: float) -> AsyncIterator[bytes]:
-    for at in range(len(content)):
-        yield content[at : at + 1]
-        await asyncio.sleep(drip_s)
-
-
-@contextlib.contextmanager
-def running(provider: DecisionsProvider) -> Iterator[DecisionsProvider]:
-    """Serve a provider on a free port of loopback; `provider.url` is what OPENAI_BASE_URL takes."""
-    listening = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(provider.app, log_level="critical", lifespan="off", timeout_graceful_shutdown=0)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-    provider.url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
-    thread.start()
-    try:
-        yield provider
-    finally:
-        server.should_exit = True
-        server.force_exit = True
-        thread.join(5.0)
-        listening.close()

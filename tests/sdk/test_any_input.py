@@ -152,7 +152,7 @@ def queued(client: lowlight.Client) -> tuple[str, dict[str, Any], int]:
 
 
 @given(named=st.dictionaries(st.sampled_from(RECORD), ANY, max_size=8), args=st.lists(ANY, max_size=2))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_arguments_make_record_raise_or_cost_the_call(
     outbox: lowlight.Client, named: dict[str, Any], args: list[Any]
 ) -> None:
@@ -170,7 +170,7 @@ def test_no_arguments_make_record_raise_or_cost_the_call(
 
 
 @given(named=st.dictionaries(st.sampled_from(SIGNAL), ANY, max_size=8))
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_arguments_make_signal_raise(outbox: lowlight.Client, named: dict[str, Any]) -> None:
     assert type(outbox.signal(**named)) is str
     if "kind" in named:

@@ -117,7 +117,7 @@ def busy():
         lowlight.record("parent")
 threads = [threading.Thread(target=busy) for _ in range(3)]
 for thread in threads: thread.start()
-for n in range(20):
+for n in range(10):
     pid = os.fork()
     if pid == 0:
         lowlight.record("child")
@@ -129,7 +129,7 @@ lowlight.shutdown(0)
 """
     done = run_program(source, LOWLIGHT_URL=server.url)
     assert done.returncode == 0, done.stderr
-    assert outputs(server).count("child") == 20
+    assert outputs(server).count("child") == 10
 
 
 def test_a_child_of_multiprocessing_sends_at_its_end(server: FakeServer, run_program: RunProgram) -> None:

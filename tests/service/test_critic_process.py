@@ -22,7 +22,8 @@ from critic.work import Work
 from ingest.children import Child
 from ingest.settings import Settings
 from ingest.store import OpenStore
-from tests.providers.openai_decisions import DecisionsProvider, running
+from tests.providers.loopback import running
+from tests.providers.openai_decisions import DecisionsProvider
 from tests.service.critic_runs import judge, left, scores, send, with_critics, write_rubric
 
 

@@ -173,6 +173,7 @@ def test_a_wait_is_never_shorter_than_asked_for_nor_the_backoff_longer_than_five
     ("critic", "names"),
     [
         ("openai:gpt-6-luna", ["OPENAI_API_KEY", "openai:gpt-6-luna"]),
+        ("local,anthropic:some-model", ["ANTHROPIC_API_KEY", "anthropic:some-model"]),
         ("openai", ["LOWLIGHT_CRITIC", "'openai'"]),
         ("gpt-5", ["LOWLIGHT_CRITIC", "'gpt-5'", "openai:MODEL"]),
         ("local,local", ["LOWLIGHT_CRITIC", "twice"]),
@@ -181,7 +182,7 @@ def test_a_wait_is_never_shorter_than_asked_for_nor_the_backoff_longer_than_five
 )
 def test_a_critic_that_cannot_be_built_names_its_variable(critic: str, names: list[str]) -> None:
     with pytest.raises(BadSettings) as raised:
-        build(Settings(critic=critic, openai_api_key=None))
+        build(Settings(critic=critic, openai_api_key=None, anthropic_api_key=None))
     assert all(name in str(raised.value) for name in names)
 
 

@@ -1,0 +1,168 @@
+"""What pages are made of: how values read, where charts draw, which window is meant, how texts are split."""
+
+import json
+import math
+import re
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from dashboards import charts, words
+from dashboards.filters import CallsQuery, WindowQuery, window_of
+from dashboards.render import STATIC, static_files
+from dashboards.texts import excerpt, messages_of
+
+UTC_ZONE = ZoneInfo("UTC")
+BERLIN = ZoneInfo("Europe/Berlin")
+SUNDAY = datetime(2026, 11, 22, 14, 2, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("ms", "said"),
+    [
+        (None, "unknown"),
+        (0, "0 ms"),
+        (3.21, "3.2 ms"),
+        (812.4, "812 ms"),
+        (999.7, "1.00 s"),
+        (2_410, "2.41 s"),
+        (99_940, "99.9 s"),
+        (104_000, "104 s"),
+        (200_000, "3 min 20 s"),
+        (7_200_000, "2 h"),
+    ],
+)
+def test_durations_have_a_unit_and_unknown_is_no_zero(ms: float | None, said: str) -> None:
+    assert words.duration(ms) == said
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (None, "unknown"),
+        (0, "0 %"),
+        (0.0004, "< 0.1 %"),
+        (0.034, "3.4 %"),
+        (0.58, "58 %"),
+        (0.9996, "> 99.9 %"),
+        (1, "100 %"),
+    ],
+)
+def test_a_share_that_is_not_nothing_never_reads_nothing(value: float | None, said: str) -> None:
+    assert words.share(value) == said
+
+
+@given(st.floats(0, 1e9, allow_nan=False))
+def test_money_and_durations_always_read(value: float) -> None:
+    assert words.money(value).startswith("$")
+    assert re.match(r"\d", words.duration(value))
+
+
+def test_unknown_is_a_word_for_every_kind_of_value() -> None:
+    said = {show(None) for show in (words.duration, words.share, words.count, words.money, words.number)}
+    assert said == {"unknown"}
+
+
+def test_an_infinite_lift_is_said_by_its_lower_end() -> None:
+    assert words.lift(2.3, 1.6, 2.7) == "2.3× (1.6× to 2.7×)"
+    assert words.lift(math.inf, 27.9, 7_184.0) == "at least 27.9×"
+
+
+@given(st.text(max_size=300), st.integers(8, 80))
+def test_a_shortened_text_is_one_line_within_its_length(text: str, length: int) -> None:
+    short = words.shorten(text, length)
+    assert len(short) <= length
+    assert len(short.splitlines()) <= 1
+
+
+@given(st.lists(st.floats(1e-3, 1e7), min_size=1, max_size=30))
+def test_a_log_axis_holds_every_value_in_order(values: list[float]) -> None:
+    axis = charts.log_axis(values)
+    places = [axis.x(value) for value in sorted(values)]
+    assert places == sorted(places)
+    assert all(0 < place < 100 for place in places)
+    assert all(axis.low <= tick <= axis.high for tick in axis.ticks)
+    assert len(axis.ticks) <= 14
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.floats(0, 1)), max_size=8))
+def test_a_stacked_bar_fills_its_width(shares: list[tuple[str, float]]) -> None:
+    pieces = charts.stacked(shares)
+    assert len(pieces) == sum(value > 0 for _name, value in shares)
+    if pieces:
+        assert math.isclose(sum(piece.width for piece in pieces), 100, abs_tol=0.02)
+        assert pieces[0].x == 0
+
+
+def test_without_a_window_the_last_ended_week_and_this_one_are_meant() -> None:
+    window = window_of(WindowQuery(), UTC_ZONE, SUNDAY)
+    assert window.since == datetime(2026, 11, 9, tzinfo=UTC)
+    assert SUNDAY < window.until <= SUNDAY + timedelta(seconds=1)
+    assert (window.previous_week, window.next_week, window.parameters) == ("2026-W46", "2026-W47", {})
+
+
+def test_a_week_is_cut_in_the_settings_time_zone_and_leads_to_its_neighbours() -> None:
+    window = window_of(WindowQuery(week="2026-W46"), BERLIN, SUNDAY)
+    assert window.since == datetime(2026, 11, 8, 23, tzinfo=UTC)
+    assert (window.previous_week, window.next_week) == ("2026-W45", "2026-W47")
+    assert window.words(BERLIN) == "week 46 · 9 to 15 Nov 2026"
+    running = window_of(WindowQuery(week="2026-W47"), BERLIN, SUNDAY)
+    assert running.next_week is None
+
+
+def test_a_time_without_a_zone_is_the_settings_own() -> None:
+    asked = WindowQuery.model_validate({"since": "2026-11-09", "until": "2026-11-10T12:00:00Z"})
+    window = window_of(asked, BERLIN, SUNDAY)
+    assert window.since == datetime(2026, 11, 8, 23, tzinfo=UTC)
+    assert window.until == datetime(2026, 11, 10, 12, tzinfo=UTC)
+
+
+def test_an_until_long_ago_is_no_empty_window() -> None:
+    window = window_of(WindowQuery.model_validate({"until": "2023-12-14T00:00:00Z"}), UTC_ZONE, SUNDAY)
+    assert window.since == datetime(2023, 12, 11, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [{"week": "2026-W60"}, {"week": "W46"}, {"week": "2026-W46", "since": "2026-11-09"}, {"prompts": "a"}],
+)
+def test_a_query_that_means_nothing_is_refused(sent: dict[str, str]) -> None:
+    with pytest.raises(ValidationError):
+        CallsQuery.model_validate(sent)
+
+
+def test_an_empty_form_field_is_not_asked() -> None:
+    assert CallsQuery.model_validate({"prompt": "", "min_latency_ms": "", "q": "a"}) == CallsQuery(q="a")
+
+
+def test_messages_keep_their_roles_and_name_what_is_no_text() -> None:
+    kept = [
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": [{"type": "text", "text": "What is this?"}, {"type": "image_url"}]},
+        {"role": "assistant", "content": None, "tool_calls": [{"name": "look"}]},
+    ]
+    said = messages_of(json.dumps(kept), True)
+    assert [message.role for message in said] == ["system", "user", "assistant"]
+    assert said[1].text == "What is this?\n[image_url]"
+    assert '"look"' in said[2].text
+    assert excerpt(json.dumps(kept), True) == "What is this? [image_url]"
+
+
+@given(st.text(max_size=200), st.booleans())
+def test_any_kept_text_can_be_shown(kept: str, as_json: bool) -> None:
+    """Also JSON that was cut in the middle, or that is no list of messages."""
+    assert len(excerpt(kept, as_json)) <= 140
+    assert all(isinstance(message.text, str) for message in messages_of(kept, as_json))
+
+
+def test_nothing_on_the_pages_moves_and_nothing_comes_from_elsewhere() -> None:
+    sheet = (STATIC / "lowlight.css").read_text()
+    assert not re.search(r"animation|transition|@keyframes|@import|url\(", sheet)
+    for name, (content, digest) in static_files().items():
+        text = content.decode().replace("http://www.w3.org/2000/svg", "")
+        assert "://" not in text, name
+        assert re.fullmatch(r"[0-9a-f]{12}", digest)
