@@ -86,19 +86,11 @@ def of(instrumentation: str, scenario: str, signal: str | None = None) -> list[C
     ]
 
 
-def spans_of(capture: Capture) -> set[str]:
-    """The ids of a request's spans, as the ids of calls: trace_id:span_id."""
-    found = set()
-    for of_resource in json.loads(capture.body(is_json=True)).get("resourceSpans", []):
-        for of_scope in of_resource["scopeSpans"]:
-            found |= {f"{span['traceId']}:{span['spanId']}" for span in of_scope["spans"]}
-    return found
-
-
 _KEPT = """
 select call.id, provider, model, input, input_json, output, output_json, outcome, finish_reason, error_type,
   error_message, latency_ms, first_token_ms, input_tokens, output_tokens, cached_input_tokens,
-  reasoning_tokens, retries, session_id, user_id, response_id, environment, release, tools, tags, input_chars, output_chars
+  reasoning_tokens, retries, session_id, user_id, response_id, environment, release, tools, tags,
+  input_chars, output_chars
 from call join slice on slice.id = slice_id left join call_text on call_seq = call.seq
 order by started_at_ms, call.id
 """

@@ -255,19 +255,22 @@ def _ownerless(connection: Connection, project_id: int, due: Sequence[Row]) -> s
 
 def _calls_of_responses(connection: Connection, project_id: int, calls: Sequence[NewCall]) -> dict[str, int]:
     """Return, by id, those calls whose response is kept already, from another client, such as the SDK."""
-    wanted = {call.response_id: call for call in calls if call.response_id}
+    wanted: dict[str, list[NewCall]] = defaultdict(list)
+    for call in calls:
+        if call.response_id:
+            wanted[call.response_id].append(call)
     if not wanted:
         return {}
     query = select(CALL.c.seq, CALL.c.response_id, CALL.c.started_at_ms, CALL.c.latency_ms).where(
-        CALL.c.project_id == project_id, CALL.c.response_id.in_(wanted)
+        CALL.c.project_id == project_id, CALL.c.response_id.in_(sorted(wanted))
     )
     known: dict[str, int] = {}
     slack_ms = RESPONSE_SLACK_NS / 1e6
     for seq, response_id, started_at_ms, latency_ms in connection.execute(query):
-        call = wanted[response_id]
-        gap_ms = call.started_at_ms - started_at_ms
-        if -slack_ms <= gap_ms <= slack_ms + (latency_ms or 0):
-            known[call.id] = seq
+        for call in wanted[response_id]:
+            gap_ms = call.started_at_ms - started_at_ms
+            if -slack_ms <= gap_ms <= slack_ms + (latency_ms or 0):
+                known[call.id] = seq
     return known
 
 

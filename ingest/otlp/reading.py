@@ -160,11 +160,13 @@ def _proto_spans(request: Any) -> Iterator[Callable[[], Span]]:
 
 
 def _proto_span(span: Any, source: Source) -> Span:
+    trace_id = _checked_id(span.trace_id.hex(), 32, "trace id")
+    span_id = _checked_id(span.span_id.hex(), 16, "span id")
     started_ns, ended_ns = _span_times(span.start_time_unix_nano, span.end_time_unix_nano)
     return Span(
         source,
-        _checked_id(span.trace_id.hex(), 32, "trace id"),
-        _checked_id(span.span_id.hex(), 16, "span id"),
+        trace_id,
+        span_id,
         _parent(span.parent_span_id.hex()),
         span.name,
         started_ns,
@@ -239,14 +241,16 @@ def _json_spans(request: dict[str, Any]) -> Iterator[Callable[[], Span]]:
 
 def _json_span(span: Any, source: Source) -> Span:
     _must(isinstance(span, dict), "a span must be an object")
+    trace_id = _checked_id(_text(span.get("traceId")).lower(), 32, "trace id")
+    span_id = _checked_id(_text(span.get("spanId")).lower(), 16, "span id")
     started_ns, ended_ns = _span_times(
         _whole(span.get("startTimeUnixNano")), _whole(span.get("endTimeUnixNano"))
     )
     status = _object(span.get("status"))
     return Span(
         source,
-        _checked_id(_text(span.get("traceId")).lower(), 32, "trace id"),
-        _checked_id(_text(span.get("spanId")).lower(), 16, "span id"),
+        trace_id,
+        span_id,
         _parent(_text(span.get("parentSpanId")).lower()),
         _text(span.get("name")),
         started_ns,
