@@ -66,9 +66,11 @@ class Told:
 
 @dataclass
 class _Batch:
+    """What waits to be sent; `sizes` are the calls' own, in bytes of JSON."""
+
     calls: list[dict[str, Any]] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
     signals: list[dict[str, Any]] = field(default_factory=list)
-    size: int = 0
 
 
 def import_lines(
@@ -102,7 +104,7 @@ def import_lines(
             met[digest] += 1
             row_id = digest.hex() + (f"-{met[digest]}" if met[digest] > 1 else "")
             _take_line(stripped, number, row_id, mapping, week, batch, told)
-            if len(batch.calls) >= BATCH_CALLS or batch.size >= BATCH_BYTES:
+            if len(batch.calls) >= BATCH_CALLS or sum(batch.sizes) >= BATCH_BYTES:
                 _send(batch, door, told)
     finally:
         _send(batch, door, told)
@@ -136,11 +138,11 @@ def _take_line(
         problems += [f"{one.field} {one.error}".strip() for one in rejected]
         if not calls.rejected:
             batch.calls.append(item.call)
+            batch.sizes.append(len(orjson.dumps(item.call)))
             bad = {one.index for one in signals.rejected}
             every = [*item.signals, *item.session_signals]
             batch.signals += [one for index, one in enumerate(every) if index not in bad]
             told.first = told.first or item.call
-    batch.size += len(line) * max(1, len(items) // 2)
     if problems:
         told.complain(number, problems[0])
 
@@ -212,15 +214,27 @@ def _drawn(week: Week, key: str) -> datetime:
 
 
 def _send(batch: _Batch, door: Door | None, told: Told) -> None:
-    calls, signals = batch.calls, batch.signals
-    batch.calls, batch.signals, batch.size = [], [], 0
+    """Send what waits, in as many requests as it takes: one long dialogue can fill several."""
+    calls, sizes, signals = batch.calls, batch.sizes, batch.signals
+    batch.calls, batch.sizes, batch.signals = [], [], []
     if door is None:
         told.calls += len(calls)
         told.signals += len(signals)
         return
     while calls or signals:
-        kept, noted = door.send(calls[:BATCH_CALLS], signals[:BATCH_CALLS])
-        calls, signals = calls[BATCH_CALLS:], signals[BATCH_CALLS:]
+        n = _fitting(sizes)
+        kept, noted = door.send(calls[:n], signals[:BATCH_CALLS])
+        calls, sizes, signals = calls[n:], sizes[n:], signals[BATCH_CALLS:]
         told.calls += kept.accepted
         told.duplicates += kept.duplicates
         told.signals += noted.accepted
+
+
+def _fitting(sizes: list[int]) -> int:
+    """Return how many calls go into one request: at least one where there is any."""
+    total = 0
+    for n, size in enumerate(sizes[:BATCH_CALLS]):
+        total += size
+        if n and total > BATCH_BYTES:
+            return n
+    return min(len(sizes), BATCH_CALLS)

@@ -28,6 +28,8 @@ OUTPUTS_MAX = 1_000
 #: Of a long text a fit reads the head; features of the whole are computed when a call is read.
 CHARS_MAX = 20_000
 CHECK_EVERY_S = 5.0
+#: While a backlog is taken in (an import, the demo) a fit waits, so that it reads more and slows nobody.
+WAITS_FOR_BACKLOG_S = 120.0
 
 
 def is_due(seen: int, seen_at_last_fit: int) -> bool:
@@ -99,8 +101,13 @@ class Refitting:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Refit whenever it is due, until `stop` is set."""
+        waited_s = 0.0
         while not stop.is_set():
-            await self.refit_if_due()
+            if self._taking.catching_up and waited_s < WAITS_FOR_BACKLOG_S:
+                waited_s += CHECK_EVERY_S
+            else:
+                waited_s = 0.0
+                await self.refit_if_due()
             try:
                 async with asyncio.timeout(CHECK_EVERY_S):
                     await stop.wait()

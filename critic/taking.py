@@ -21,18 +21,25 @@ TAKE_MAX = 100
 
 
 class Taking:
-    """See the module. `outputs_read` counts what the guard could read, for the next fit."""
+    """See the module.
+
+    Attributes:
+        outputs_read: how many outputs the guard could read, for the next fit.
+        catching_up: whether the last batch was a full one, so that more calls wait.
+    """
 
     def __init__(self, work: Work, local: LocalDriver, *, poll_s: float) -> None:
         self._work = work
         self._local = local
         self._poll_s = poll_s
         self.outputs_read = 0
+        self.catching_up = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Take calls until `stop` is set."""
         while not stop.is_set():
-            if await self.take() < TAKE_MAX:
+            self.catching_up = await self.take() >= TAKE_MAX
+            if not self.catching_up:
                 try:
                     async with asyncio.timeout(self._poll_s):
                         await stop.wait()

@@ -6,7 +6,7 @@ Flow: a call's scores, guard reading, signals, latency and outcome -> `Evidence`
     P(bad) = (1 - product over parts of (1 - w * b)) * (1 - RELIEF * praise),  w * b at most .99
 
 b in 0..1 says how bad a part was, w how far a part alone can convince. Why these parts and weights:
-docs/decisions/0010-experience-is-a-probability-with-parts.md.
+docs/decisions/0006-experience-is-a-probability-with-parts.md.
 """
 
 import math

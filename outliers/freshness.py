@@ -37,3 +37,8 @@ def freshness(connection: Connection, project_id: int) -> Freshness:
         .where(_call.c.seq > progress.get("calls", 0), _call.c.project_id == project_id)
     ).scalar_one()
     return Freshness(progress.get("ran_at_ms"), behind == 0, behind)
+
+
+def ranked_at_ms(connection: Connection) -> int | None:
+    """Return the end of the last run, milliseconds since 1970 (UTC); None before the first."""
+    return connection.execute(select(_progress.c.value).where(_progress.c.name == "ran_at_ms")).scalar()

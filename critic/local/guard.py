@@ -37,7 +37,7 @@ FIT_MAX = 1_500
 #: How often the outputs are planted in: three different plants of each teach more than one (at 200 outputs
 #: of open chat .5 points of AUROC, at 1,000 two points of what is caught), and plants at most, for time.
 ROUNDS = 3
-PLANTS_MAX = 3_000
+PLANTS_MAX = 2_000
 
 Floats = NDArray[np.float64]
 

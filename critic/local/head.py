@@ -116,7 +116,8 @@ def fit_label_head(values: Floats, levels: Floats, critic: Floats | None = None)
     ridge = np.full(columns.shape[1], _RIDGE)
     if critic is not None:
         ridge[-1] = _RIDGE_CRITIC
-    target = _parted(levels)
+    # One label's worth is spread over all levels, so that one nobody has given yet stays possible.
+    target = _parted(levels) * n / (n + 1) + 1.0 / (LEVELS * (n + 1))
     k = columns.shape[1]
 
     def loss(flat: Floats) -> tuple[float, Floats]:

@@ -12,7 +12,7 @@ from critic.local.languages import (
     stop_words_of,
     surely_differ,
 )
-from critic.local.overlaps import content_stems, names_of, numbers_of, share_in
+from critic.local.overlaps import content_stems, names_of, numbers_of, read_source, share_in
 from critic.local.texts import ngrams, words_of
 
 NAMES = (
@@ -101,14 +101,15 @@ def _of_facts(
 ) -> dict[str, float]:
     """Return how the names and numbers of the output stand to those that were given."""
     stems: Set[str] = set(content_stems(words))
-    given = set(content_stems(input_words)) | set(content_stems(words_of(source)))
+    known = read_source(source)
+    given = known.stems.union(content_stems(input_words))
     names, asked_names = names_of(words), names_of(input_words)
     numbers, asked_numbers = numbers_of(output), numbers_of(asked)
     return {
         "input_names_met": share_in(asked_names, stems, 0.5),
         "input_numbers_met": share_in(asked_numbers, numbers, 0.5),
         "names_not_given": 1.0 - share_in(names, given),
-        "numbers_not_given": 1.0 - share_in(numbers, asked_numbers | numbers_of(source)),
+        "numbers_not_given": 1.0 - share_in(numbers, asked_numbers | known.numbers),
         "names": math.log1p(len(names)),
         "numbers": math.log1p(len(numbers)),
     }

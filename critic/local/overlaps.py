@@ -96,7 +96,7 @@ class SourceOverlap:
 
 
 @dataclass(frozen=True)
-class _Source:
+class Source:
     """What is computed once of a source, however many outputs lean on it."""
 
     #: content stems by sentence
@@ -111,12 +111,13 @@ class _Source:
 
 # Calls of one document, and the plants in one output, come one after another; an entry is about 100 KB.
 @lru_cache(maxsize=32)
-def _source(source: str) -> _Source:
+def read_source(source: str) -> Source:
+    """Return what is known of a source, already bounded; '' has nothing in it."""
     split = [words_of(sentence) for sentence in sentences_of(source)[:SOURCE_SENTENCES_MAX]]
     words = [word for sentence in split for word in sentence]
     lower = [word.lower() for word in words]
     sentences = [content_stems(sentence) for sentence in split]
-    return _Source(
+    return Source(
         sentences,
         frozenset(one for stems in sentences for one in stems),
         frozenset(names_of(words)),
@@ -129,7 +130,7 @@ def _source(source: str) -> _Source:
 
 def against_source(output: str, output_words: Sequence[str], source_text: str) -> SourceOverlap:
     """Compare an output with its source; both bounded by the caller."""
-    source = _source(source_text)
+    source = read_source(source_text)
     split = [content_stems(words_of(one)) for one in sentences_of(output)[:OUTPUT_SENTENCES_MAX]]
     split = [stems for stems in split if stems] or [content_stems(output_words)]
     stems = {one for sentence in split for one in sentence}

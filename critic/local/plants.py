@@ -6,12 +6,12 @@ A kind that is never planted is caught badly, so every kind that matters stands 
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from random import Random
 
 from critic.local.languages import language_of, stop_words_of, surely_differ
-from critic.local.overlaps import content_stems, names_of
+from critic.local.overlaps import content_stems, names_of, read_source
 from critic.local.phrases import FITTING, Phrases
 from critic.local.texts import DOCUMENT_CHARS_MIN, Texts, sentences_of, source_of, stem, words_of
 
@@ -122,14 +122,17 @@ class _Planter:
 
     def _off_topic(self, call: Texts, output: str) -> str | None:
         """Take the output of a call that shares next to nothing of its input and source."""
-        ours = set(content_stems(words_of(call.input + " " + source_of(call))))
+        ours = self._topic(call)
         for _ in range(8):
             other = self._ordinary[self._random.choice(self._usable)]
-            theirs = set(content_stems(words_of(other.input + " " + source_of(other))))
+            theirs = self._topic(other)
             near = len(ours & theirs) > 0.5 * min(len(ours), len(theirs))
             if (other.output or "").strip() != output and not (near or other.context == call.context != ()):
                 return other.output
         return None
+
+    def _topic(self, call: Texts) -> Set[str]:
+        return read_source(source_of(call)).stems.union(content_stems(words_of(call.input)))
 
     def _wrong_language(self, call: Texts, output: str) -> str | None:
         """Answer in another language, about as long, at times with the output's own names and numbers."""
@@ -198,7 +201,8 @@ class _Planter:
     def _swapped(self, call: Texts, output: str) -> str | None:
         """Put other names and other numbers in the place of most that stand there."""
         given = words_of(f"{call.input}\n{source_of(call)}")
-        known = {name for name in names_of(given) if name not in _everyday(given)}
+        # A word that also stands in lower case is no name: 'The', 'Police'.
+        known = names_of(given) - {stem(word) for word in given if word[0].islower()}
         renamed: dict[str, str] = {}
         pieces = _WORD_OR_REST.findall(output)
         done = 0
@@ -229,11 +233,6 @@ class _Planter:
             else:
                 other = self._random.randrange(10 ** (len(number[:12]) - 1), 10 ** len(number[:12]) + 1)
         return str(other)
-
-
-def _everyday(words: Sequence[str]) -> set[str]:
-    """Return the stems that also stand in lower case, so that 'The' or 'Police' is no name."""
-    return {stem(word) for word in words if word[0].islower()}
 
 
 def _is_stop(word: str) -> bool:

@@ -18,10 +18,10 @@ from dashboards.queries.call import (
     SignalLine,
 )
 from dashboards.queries.calls import CallLine
+from dashboards.reasons import why
 from dashboards.words import duration, share
 from ingest.settings import Settings
 from ingest.tables import DEFAULT_PROJECT
-from outliers.experience import Part
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,7 @@ def _headline(call: CallRecord, ranked: RankedCall | None) -> str:
         fate = {"failed": "It failed", "aborted": "It was aborted"}.get(call.outcome, "It was answered")
         took = f" after {duration(call.latency_ms)}" if call.latency_ms is not None else ""
         return f"{fate}{took}; not ranked yet."
-    blamed = [part for part in ranked.parts if part.share >= 0.25 and part.known]
-    because = " and ".join(_blame(part) for part in blamed[:2])
+    because = why(ranked.parts)
     how = (
         "Almost surely a bad experience"
         if ranked.p_bad >= 0.9
@@ -101,14 +100,3 @@ def _headline(call: CallRecord, ranked: RankedCall | None) -> str:
     if ranked.p_bad < 0.2 or not because:
         return f"{how} ({share(ranked.p_bad)})."
     return f"{how} ({share(ranked.p_bad)}): {because}."
-
-
-def _blame(part: Part) -> str:
-    detail = part.detail.replace("_", " ").replace(" x ", "× ")
-    by = {
-        "critic": "the critic saw",
-        "signals": "the user sent",
-        "latency": "it took",
-        "error": "it ended with",
-    }
-    return f"{by[part.name]} {detail}" if detail else f"{part.name} alone"

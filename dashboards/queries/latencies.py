@@ -11,8 +11,9 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from dashboards.filters import Window
+from dashboards.memory import remembered
 from dashboards.words import moment
-from outliers.tails import Quantile, SlowCall, Tail, group_name, slices_of, slowest, tails
+from outliers.tails import HOUR_MS, Quantile, SlowCall, Tail, group_name, slices_of, slowest, tails
 
 #: Groups that a page shows, the ones with most calls first.
 GROUPS_MAX = 12
@@ -131,7 +132,24 @@ def latencies(
     measure: str,
     slowest_shown: int = 10,
 ) -> Latencies:
-    """Each group's tail, and the window's slowest calls."""
+    """Each group's tail, and the window's slowest calls; as of the last ranking."""
+    # A window that nobody asked for ends now: the same one until the next ranking, or the hour is over.
+    until = window.until_ms if window.asked else -(-window.until_ms // HOUR_MS)
+    return remembered(
+        connection,
+        ("latencies", project_id, window.since_ms, until, group_by, measure, slowest_shown),
+        lambda: _latencies(connection, project_id, window, group_by, measure, slowest_shown),
+    )
+
+
+def _latencies(
+    connection: Connection,
+    project_id: int,
+    window: Window,
+    group_by: str,
+    measure: str,
+    slowest_shown: int,
+) -> Latencies:
     found = tails(
         connection, project_id, window.since_ms, window.until_ms, group_by=group_by, measure=measure
     )

@@ -23,7 +23,7 @@ from rubrics import load_rubrics
 from tests.providers.openai_decisions import KEY, MODEL, DecisionsProvider
 
 OPENAI = f"openai:{MODEL}"
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 RUBRIC = """{% set question = "QUESTION" %}
 {% set levels = ["situation 1", "situation 2", "situation 3", "situation 4", "situation 5", "situation 6",

@@ -41,7 +41,7 @@ def rubrics_dir(tmp_path: Path) -> Path:
     return folder
 
 
-def wait_for(condition: Callable[[], bool], what: str, wait_s: float = 40.0) -> None:
+def wait_for(condition: Callable[[], bool], what: str, wait_s: float = 90.0) -> None:
     until_s = time.monotonic() + wait_s
     while not condition():
         assert time.monotonic() < until_s, f"not within {wait_s} s: {what}"

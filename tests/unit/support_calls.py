@@ -89,8 +89,9 @@ GROUNDED = Texts(
     "You can return a lamp within 30 days of delivery. It must be unused and in its original box, and the "
     "refund of the full price reaches your card after 7 days.",
     (
-        "Returns. Lamps and lights can be returned within 30 days of delivery if they are unused and in their "
-        "original box. Refunds of the full price reach the card after 7 days. Bulbs cannot be returned.",
+        "Returns. Lamps and lights can be returned within 30 days of delivery if they are unused and "
+        "in their original box. Refunds of the full price reach the card after 7 days. Bulbs cannot be "
+        "returned.",
         "Delivery. We deliver from Monday to Friday between 8 and 18.",
     ),
 )

@@ -4,6 +4,7 @@ import json
 import math
 import re
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -13,8 +14,11 @@ from pydantic import ValidationError
 
 from dashboards import charts, words
 from dashboards.filters import CallsQuery, WindowQuery, window_of
+from dashboards.memory import remembered
 from dashboards.render import STATIC, static_files
 from dashboards.texts import excerpt, messages_of
+from ingest.store import OpenStore
+from outliers.refresh import keep_progress
 
 UTC_ZONE = ZoneInfo("UTC")
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -157,6 +161,24 @@ def test_any_kept_text_can_be_shown(kept: str, as_json: bool) -> None:
     """Also JSON that was cut in the middle, or that is no list of messages."""
     assert len(excerpt(kept, as_json)) <= 140
     assert all(isinstance(message.text, str) for message in messages_of(kept, as_json))
+
+
+def test_what_was_read_is_remembered_until_the_next_ranking(store: OpenStore) -> None:
+    read: list[int] = []
+
+    def _read() -> int:
+        read.append(1)
+        return len(read)
+
+    def _ask(key: str = "tail") -> int:
+        with store.read() as connection:
+            return remembered(connection, key, _read)
+
+    assert (_ask(), _ask()) == (1, 2), "before the first ranking nothing is"
+    store.write(partial(keep_progress, progress={"ran_at_ms": 1}))
+    assert (_ask(), _ask(), _ask("other")) == (3, 3, 4)
+    store.write(partial(keep_progress, progress={"ran_at_ms": 2}))
+    assert (_ask(), _ask("other")) == (5, 6)
 
 
 def test_nothing_on_the_pages_moves_and_nothing_comes_from_elsewhere() -> None:

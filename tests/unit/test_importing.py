@@ -16,12 +16,13 @@ from sqlalchemy import func, select
 
 from api.cli import main
 from api.doors import StoreDoor
-from api.importing import Told, import_lines
+from api.importing import BATCH_BYTES, BATCH_CALLS, Told, import_lines
 from api.lines import opened
 from api.mapping import load_mapping
 from ingest.settings import Settings
 from ingest.store import OpenStore
 from ingest.tables import DEFAULT_PROJECT, Call, Signal, Slice, columns
+from ingest.wire import Receipt
 from outliers.tails import slowest, tails
 from outliers.weeks import week_by_id
 
@@ -210,3 +211,29 @@ def test_real_dialogues_go_in_with_their_thumbs(store: OpenStore, settings: Sett
     assert told.signals >= thumbs > 20
     assert bring().calls == 0
     assert counted(store, call) == answered
+
+
+class Counting:
+    """A door that keeps nothing and remembers how large its requests were."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[int, int]] = []
+
+    def send(self, calls: list[dict[str, Any]], signals: list[dict[str, Any]]) -> tuple[Receipt, Receipt]:
+        self.requests.append((len(calls), len(json.dumps(calls))))
+        kept, noted = (
+            Receipt(accepted=len(items), duplicates=0, rejected=[], unknown_fields=[])
+            for items in (calls, signals)
+        )
+        return kept, noted
+
+
+def test_a_long_dialogue_is_sent_in_several_requests() -> None:
+    """Each answer's input is everything before it: 600 turns of 500 characters are 90 MB."""
+    turns = [{"role": role, "text": "x" * 500, "thumb": 1} for _ in range(300) for role in ("human", "bot")]
+    row = {"item_id": "s", "start": None, "bot": "b", "part": "p", "session_score": 1, "turns": turns}
+    door = Counting()
+    told = import_lines(iter([json.dumps(row).encode()]), load_mapping(Path("convai2")), door)
+    assert (told.calls, told.signals) == (300, 301)
+    assert all(n <= BATCH_CALLS and size <= 1.1 * BATCH_BYTES for n, size in door.requests)
+    assert sum(n for n, _size in door.requests) == 300
