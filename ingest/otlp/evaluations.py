@@ -2,6 +2,8 @@
 
 Three shapes: the log record (or span event) gen_ai.evaluation.result; OpenInference's annotations.N.* and
 evaluations.N.* on a span, about that span or those it links to; session.evaluations.N.*, about a session.
+Langfuse's SDK sends its scores beside OTLP, as JSON (`signals_of_scores`).
+
 A person's thumb becomes thumbs_up or thumbs_down. Any other score becomes a signal named after it: as the
 person's own word where a person gave it, else with "eval:" before it. A team's own names say nothing about
 good or bad until LOWLIGHT_SIGNAL_POLARITY does, so another critic's scale is shown, never guessed.
@@ -14,9 +16,11 @@ from typing import Any
 
 from ingest.otlp.reading import Record, Span
 from ingest.otlp.values import Attributes, id_in, indexed, name_in, text_in
-from ingest.wire import RATING_RANGE, SIGNAL_KINDS
+from ingest.wire import ITEMS_MAX, RATING_RANGE, SIGNAL_KINDS
 
 EVENT = "gen_ai.evaluation.result"
+#: Stands for the span in feedback on a whole trace; no span has it.
+NO_SPAN = "0" * 16
 #: Evaluations on one span.
 EVALUATIONS_MAX = 100
 _THUMBS = {
@@ -47,6 +51,34 @@ def signals_of_span(span: Span) -> list[dict[str, Any]]:
             signals += _genai(event.attributes, span.trace_id, span.span_id, event.at_ns)
     if any(".evaluation." in name or ".annotation." in name for name in span.attributes):
         signals += list(_openinference(span))
+    return signals
+
+
+def signals_of_scores(scores: list[Any]) -> list[dict[str, Any]]:
+    """Return the signals that Langfuse's scores are; those about neither trace nor session are left out."""
+    signals = []
+    for score in scores[:ITEMS_MAX]:
+        if not isinstance(score, dict):
+            continue
+        trace_id, session_id = id_in(score, "traceId"), id_in(score, "sessionId")
+        if trace_id is not None:
+            # A score of the whole trace names no span: its last call is meant.
+            about = {"trace_id": trace_id, "span_id": id_in(score, "observationId") or NO_SPAN}
+        elif session_id is not None:
+            about = {"session_id": session_id}
+        else:
+            continue
+        value, comment = score.get("value"), text_in(score, "comment")
+        said = value if isinstance(value, str) else comment
+        label = said if said is not None and (said == value or said.lower() in _THUMBS) else None
+        told = {"name": score.get("name"), "score": value, "label": label, "explanation": comment}
+        signal = _signal(told, about, "langfuse", 0)
+        if signal is not None:
+            own_id = id_in(score, "id")
+            if own_id is not None and len(own_id) <= 100:
+                signal["id"] = f"langfuse:{own_id}"
+            signal["at"] = score.get("timestamp") if isinstance(score.get("timestamp"), str) else None
+            signals.append(signal)
     return signals
 
 
@@ -92,7 +124,8 @@ def _signal(told: Attributes, about: dict[str, str], place: str, at_ns: int) -> 
     explanation = text_in(told, "explanation")
     by_a_person = told.get("annotator_kind") == "HUMAN"
     kind = _kind(name, label, value, by_a_person)
-    comment = ": ".join(filter(None, (label if kind != label else None, explanation)))
+    repeated = label in (kind, explanation)
+    comment = ": ".join(filter(None, (None if repeated else label, explanation)))
     signal: dict[str, Any] = {**about, "id": f"otlp:{place}:{digest}", "kind": kind, "value": value}
     if comment:
         signal["comment"] = comment

@@ -14,7 +14,7 @@ from typing import Any
 
 from ingest.intake import Intake
 from ingest.otlp.dialects import part_of_record, part_of_span
-from ingest.otlp.evaluations import signals_of_record, signals_of_span
+from ingest.otlp.evaluations import signals_of_record, signals_of_scores, signals_of_span
 from ingest.otlp.facts import Part
 from ingest.otlp.feedback import adopt_signals
 from ingest.otlp.fragment_writes import keep_fragments
@@ -69,6 +69,12 @@ class OtlpIntake:
         """Take an ExportMetricsServiceRequest and keep nothing of it. See `accept_spans`."""
         check_metrics(body, is_json=is_json)
         return Accepted(0, ())
+
+    def accept_scores(self, project_id: int, scores: list[Any]) -> int:
+        """Keep Langfuse's scores as signals; return how many of them are one. See `accept_spans`."""
+        signals = signals_of_scores(scores)
+        self._keep_signals(project_id, signals)
+        return len(signals)
 
     def _keep(self, project_id: int, parts: Iterable[Part]) -> None:
         now_ms = time.time_ns() // 1_000_000

@@ -156,6 +156,49 @@ def test_too_many_spans_are_refused_as_a_whole(client: httpx.Client) -> None:
     assert (answer.status_code, "10000" in answer.json()["message"]) == (413, True)
 
 
+def test_langfuses_requests_beside_otlp_are_answered_as_its_sdk_expects(client: httpx.Client) -> None:
+    """Scores become signals; of media nothing is to be uploaded. The bodies are those of the captures."""
+    trace_id = "8b9eda863c99b85b316d1578364bed98"
+    scores = [
+        {
+            "id": "64ef0be0f185c203",
+            "traceId": trace_id,
+            "observationId": "6765738d8e4ef123",
+            "name": "helpfulness",
+            "value": 6.0,
+            "comment": "Answers the question.",
+            "timestamp": "2026-11-21T22:25:05.564736Z",
+        },
+        {
+            "id": "48ec92bbd348d08f",
+            "traceId": trace_id,
+            "name": "user_feedback",
+            "value": 0.0,
+            "comment": "thumbs down",
+            "dataType": "BOOLEAN",
+            "timestamp": "2026-11-21T22:25:05.564966Z",
+        },
+        "no score",
+    ]
+    answer = client.post("/api/public/scores", json=scores)
+    assert (answer.status_code, answer.json()["accepted"], answer.json()["rejected"]) == (207, 2, 1)
+    answer = client.post("/api/public/scores", json=scores[:2])
+    assert (answer.status_code, answer.json()) == (202, {"message": "Accepted"})
+    answer = client.post("/api/public/scores", json=scores[0])
+    assert (answer.status_code, answer.json()) == (200, {"id": "64ef0be0f185c203"})
+    assert client.post("/api/public/scores", json={"name": "x"}).status_code == 422
+    media = {
+        "traceId": trace_id,
+        "sha256Hash": "a3+kNPkqi4CqsC2b8aEuSf/K5CTkATocT2i2fj0rvNA=",
+        "field": "input",
+    }
+    answer = client.post("/api/public/media", json=media)
+    assert (answer.status_code, answer.json()) == (
+        201,
+        {"mediaId": "a3-kNPkqi4CqsC2b8aEuSf", "uploadUrl": None},
+    )
+
+
 def test_a_page_of_another_origin_cannot_send(client: httpx.Client) -> None:
     answer = client.post("/v1/traces", json={}, headers={"origin": "https://elsewhere.example"})
     assert answer.status_code == 403

@@ -254,6 +254,23 @@ def test_feedback_on_a_request_belongs_to_its_last_call(server: Server) -> None:
     assert server.rows("select count(*) from todo where reason = 'signal'") == [(2,)]
 
 
+def test_langfuses_scores_find_their_calls(server: Server) -> None:
+    """By observation, or the trace's last call; sent again they are the same."""
+    of_call = {"id": "1", "traceId": TRACE, "observationId": f"{2:016x}", "name": "helpfulness", "value": 6}
+    of_trace = {"id": "2", "traceId": TRACE, "name": "user_feedback", "value": 0, "comment": "thumbs down"}
+    for _again in range(2):
+        assert server.otlp.accept_scores(DEFAULT_PROJECT, [of_call, of_trace, {"name": "x", "value": 1}]) == 2
+    server.send_body("traces", request_with([span(2, None, ASKED), span(3, None, ASKED, second=5)]))
+    server.wait()
+    found = server.rows(
+        "select kind, value, comment, call.span_id from signal join call on call.seq = call_seq order by 1"
+    )
+    assert found == [
+        ("eval:helpfulness", 6.0, None, f"{2:016x}"),
+        ("thumbs_down", 0.0, "thumbs down", f"{3:016x}"),
+    ]
+
+
 def test_a_response_that_the_sdk_has_sent_already_is_not_kept_twice(server: Server) -> None:
     """An application may use both: the SDK's call learns what only the span knows."""
     sent = {

@@ -124,6 +124,8 @@ def _add_scope(facts: Facts, span: Span) -> None:
         "langfuse.user.id",
         "enduser.id",
         "traceloop.association.properties.user_id",
+        "llm.user",
+        "metadata.user_api_key_end_user_id",
         "user_id",
     )
 
@@ -154,7 +156,10 @@ def _add_source(facts: Facts, source: Source) -> None:
         resource, "deployment.environment.name", "deployment.environment"
     )
     facts.release = facts.release or name_in(resource, "service.version")
-    tags = tags_of([("service", name_in(resource, "service.name")), ("operation", facts.operation or None)])
+    service = name_in(resource, "service.name")
+    if service is not None and service.startswith("unknown_service"):
+        service = None  # what an SDK says where nobody named the service
+    tags = tags_of([("service", service), ("operation", facts.operation or None)])
     facts.tags = {**tags, **(facts.tags or {})} or None
 
 

@@ -70,7 +70,8 @@ def facts_of(attributes: Attributes) -> Facts:
         user_id=id_in(attributes, "gen_ai.user"),
         prompt_name=name_in(attributes, "gen_ai.prompt.name"),
         prompt_version=name_in(attributes, "gen_ai.prompt.version"),
-        cost_usd=number_in(attributes, "gen_ai.usage.cost", "gen_ai.cost.total_cost"),
+        # A cost of nothing is what they write who know no price.
+        cost_usd=number_in(attributes, "gen_ai.usage.cost", "gen_ai.cost.total_cost") or None,
     )
     add_usage(facts, attributes)
     return facts

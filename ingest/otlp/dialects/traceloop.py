@@ -9,7 +9,7 @@ from ingest.otlp.dialects import genai
 from ingest.otlp.facts import Facts, Role
 from ingest.otlp.messages import finish_reason_in
 from ingest.otlp.reading import Span
-from ingest.otlp.values import id_in, json_in, name_in
+from ingest.otlp.values import json_in, name_in
 
 _SCOPE = "opentelemetry.instrumentation."
 #: Packages of OpenTelemetry's own under the same prefix.
@@ -39,5 +39,4 @@ def read(span: Span) -> tuple[Role, Facts] | None:
         facts.aborted = True if said == "" else None
     facts.prompt_name = facts.prompt_name or name_in(span.attributes, "traceloop.prompt.key")
     facts.prompt_version = facts.prompt_version or name_in(span.attributes, "traceloop.prompt.version")
-    facts.user_id = facts.user_id or id_in(span.attributes, "llm.user")
     return role, facts
