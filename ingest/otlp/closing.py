@@ -208,7 +208,7 @@ def settle(
         if kept is not None:
             closed += [(row, kept) for row in rows]
     fill_calls(connection, project_id, late)
-    close_fragments(connection, closed)
+    close_fragments(connection, project_id, closed)
     postpone(connection, [(row.seq, due_at_ms) for row, due_at_ms in settling.waiting])
     adopt_signals(connection, project_id, {row.part.trace_id for row, _seq in closed})
     return found
@@ -229,7 +229,7 @@ def _related(connection: Connection, project_id: int, due: Sequence[Row]) -> lis
         for before, now in zip(seen, keys, strict=True):
             before |= now
         found = related_rows(
-            connection, project_id, trace_ids=keys[0], response_ids=keys[1], pair_keys=keys[2]
+            connection, project_id, rows, trace_ids=keys[0], response_ids=keys[1], pair_keys=keys[2]
         )
         rows.update((row.seq, row) for row in found)
     return sorted(rows.values(), key=lambda row: row.seq)

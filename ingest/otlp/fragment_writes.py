@@ -4,7 +4,7 @@ Flow: `ingest.otlp.intake` hands `keep_fragments` to the writer; `ingest.otlp.cl
 `due_rows` and `related_rows`, then hands `close_fragments` to the writer.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, func, select, update
@@ -77,13 +77,14 @@ def due_rows(connection: Connection, now_ms: int, limit: int) -> list[tuple[int,
 def related_rows(
     connection: Connection,
     project_id: int,
+    known: Collection[int],
     *,
     trace_ids: Iterable[str] = (),
     response_ids: Iterable[str] = (),
     pair_keys: Iterable[str] = (),
 ) -> list[Row]:
-    """Return the fragments of these traces, responses and pairs, open and closed."""
-    found: list[Row] = []
+    """Return the fragments of these traces, responses and pairs, open and closed; none of `known`."""
+    seqs: set[int] = set()
     for column, values in (
         (FRAGMENT.c.trace_id, sorted(trace_ids)),
         (FRAGMENT.c.response_id, sorted(response_ids)),
@@ -91,26 +92,42 @@ def related_rows(
     ):
         for start in range(0, len(values), _KEYS_MAX):
             query = (
-                select(FRAGMENT)
+                select(FRAGMENT.c.seq)
                 .where(FRAGMENT.c.project_id == project_id, column.in_(values[start : start + _KEYS_MAX]))
                 .order_by(FRAGMENT.c.seq.desc())
                 .limit(RELATED_MAX)
             )
-            found += map(_row, connection.execute(query))
+            seqs.update(connection.scalars(query))
+    new = sorted(seqs.difference(known))
+    found: list[Row] = []
+    for start in range(0, len(new), _KEYS_MAX):
+        query = select(FRAGMENT).where(FRAGMENT.c.seq.in_(new[start : start + _KEYS_MAX]))
+        found += map(_row, connection.execute(query))
     return found
 
 
-def close_fragments(connection: Connection, closed: Sequence[tuple[Row, int | None]]) -> None:
-    """Mark fragments as done with, each with the call it is part of; only what finds that call remains."""
-    rows = [
-        {"of": row.seq, "call": call_seq, "said": row.part.facts.without_texts().as_json()}
-        for row, call_seq in closed
-    ]
-    if rows:
-        done = update(FRAGMENT).where(FRAGMENT.c.seq == bindparam("of"))
-        connection.execute(
-            done.values(due_at_ms=None, call_seq=bindparam("call"), facts=bindparam("said")), rows
-        )
+def close_fragments(
+    connection: Connection, project_id: int, closed: Sequence[tuple[Row, int | None]]
+) -> None:
+    """Take fragments away that are done with, and leave of each span what its call may be found by.
+
+    They are deleted and not emptied where they lie: emptied rows would keep their pages until they go.
+
+    Args:
+        closed: each with the call it is part of.
+    """
+    seqs = [row.seq for row, _call_seq in closed]
+    for start in range(0, len(seqs), _KEYS_MAX):
+        connection.execute(delete(FRAGMENT).where(FRAGMENT.c.seq.in_(seqs[start : start + _KEYS_MAX])))
+    left = []
+    for row, call_seq in closed:
+        part = row.part
+        if part.role != "content":
+            facts = part.facts.without_texts()
+            place = (part.parent_span_id, part.started_ns, part.ended_ns, part.instance)
+            ties = (facts.response_id, part.pair_key, facts.as_json(), row.received_at_ms, None, call_seq)
+            left.append((project_id, *row.key, row.digest, part.role, *place, *ties))
+    insert_rows(connection, "otlp_fragment", (*_KEPT, "call_seq"), left)
 
 
 def postpone(connection: Connection, waiting: Sequence[tuple[int, int]]) -> None:
@@ -159,4 +176,4 @@ def _row(found: Any) -> Row:
         Facts.of_json(found.facts),
         found.pair_key,
     )
-    return Row(found.seq, part, found.received_at_ms, found.due_at_ms, found.call_seq)
+    return Row(found.seq, part, found.digest, found.received_at_ms, found.due_at_ms, found.call_seq)

@@ -34,6 +34,7 @@ class Row:
 
     seq: int
     part: Part
+    digest: str
     received_at_ms: int
     due_at_ms: int | None
     call_seq: int | None

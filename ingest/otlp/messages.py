@@ -7,7 +7,6 @@ images and files are not kept: no critic of ours reads them, and they are most o
 """
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -38,14 +37,14 @@ def messages_of(value: Any, role: str) -> list[Message] | None:
         role: whose words those are that name no speaker.
     """
     value = as_value(value)
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         inner = value.get("messages", value.get("input") if "instructions" in value else None)
         if isinstance(inner, (list, str)):
             system = system_of(value.get("system", value.get("instructions")))
             return system + (messages_of(inner, role) or [])
     if isinstance(value, str):
         return [{"role": role, "content": value}]
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return _message(value, role)
     if not isinstance(value, list):
         return None
@@ -65,7 +64,7 @@ def finish_reason_in(messages: Any) -> str | None:
     """Return the finish reason that the first message carries ('' where it is empty)."""
     messages = as_value(messages)
     first = messages[0] if isinstance(messages, list) and messages else messages
-    reason = first.get("finish_reason") if isinstance(first, Mapping) else None
+    reason = first.get("finish_reason") if isinstance(first, dict) else None
     return reason if isinstance(reason, str) else None
 
 
@@ -79,7 +78,7 @@ def _message(item: Any, role: str) -> list[Message]:
     """Return one item as messages: results of tools become messages of their own."""
     if isinstance(item, str):
         return [{"role": role, "content": item}]
-    if not isinstance(item, Mapping):
+    if not isinstance(item, dict):
         return []
     kind = item.get("type")
     if "role" not in item and kind in (*_CALL_KINDS, *_RESULT_KINDS):  # an item of the Responses API
@@ -94,7 +93,7 @@ def _message(item: Any, role: str) -> list[Message]:
     calls = item.get("tool_calls")
     for call in calls if isinstance(calls, list) else []:
         gathered.add_call(call)
-    if isinstance(item.get("function_call"), Mapping):
+    if isinstance(item.get("function_call"), dict):
         gathered.add_call(item["function_call"])
     if item.get("refusal") and not gathered.parts:
         gathered.add(item["refusal"])
@@ -114,7 +113,7 @@ class _Gathered:
         """Take a part: a text, an image, a tool call, a tool's result."""
         if isinstance(part, str):
             self.parts.append({"type": "text", "text": part})
-        if not isinstance(part, Mapping):
+        if not isinstance(part, dict):
             return
         kind = part.get("type")
         kind = kind if isinstance(kind, str) else ""
@@ -131,10 +130,10 @@ class _Gathered:
 
     def add_call(self, call: Any) -> None:
         """Take a tool call in any provider's shape."""
-        if not isinstance(call, Mapping):
+        if not isinstance(call, dict):
             return
         inner = call.get("function", call)
-        inner = inner if isinstance(inner, Mapping) else call
+        inner = inner if isinstance(inner, dict) else call
         given = inner.get("arguments", inner.get("input"))
         found = {
             "id": call.get("call_id") or call.get("id"),
@@ -143,7 +142,7 @@ class _Gathered:
         }
         self.calls.append({name: value for name, value in found.items() if isinstance(value, str)})
 
-    def _add_result(self, part: Mapping[str, Any]) -> None:
+    def _add_result(self, part: dict[str, Any]) -> None:
         given = next((part[name] for name in ("response", "content", "output", "result") if name in part), "")
         named = part.get("tool_use_id") or part.get("call_id") or part.get("id")
         text = _joined(given) if isinstance(given, list) else None
@@ -174,7 +173,7 @@ def _result(content: Any, named: Any) -> Message:
     return message
 
 
-def _medium(kind: str, part: Mapping[str, Any]) -> dict[str, Any]:
+def _medium(kind: str, part: dict[str, Any]) -> dict[str, Any]:
     """Return what is no text as a part that says what it is, and where, but does not hold it."""
     place = _place(part)
     media_type = part.get("mime_type") or part.get("media_type")
@@ -194,10 +193,10 @@ def _medium(kind: str, part: Mapping[str, Any]) -> dict[str, Any]:
     return medium
 
 
-def _place(part: Mapping[str, Any]) -> str | None:
+def _place(part: dict[str, Any]) -> str | None:
     value: Any = part
     for _step in range(3):
-        if not isinstance(value, Mapping):
+        if not isinstance(value, dict):
             break
         if isinstance(value.get("media_type"), str) and value.get("data"):
             return f"data:{value['media_type']}"  # Anthropic's {"type": "base64", "media_type", "data"}
@@ -210,7 +209,7 @@ def _joined(parts: Any) -> str | None:
     """Return the texts among parts, one below the other; None where there is none."""
     texts = []
     for part in parts if isinstance(parts, list) else []:
-        text = part.get("text", part.get("content")) if isinstance(part, Mapping) else part
+        text = part.get("text", part.get("content")) if isinstance(part, dict) else part
         if isinstance(text, str):
             texts.append(text)
     return "\n".join(texts) if texts else None

@@ -34,10 +34,15 @@ STATUS_OK, STATUS_ERROR = 1, 2
 
 @dataclass(slots=True)
 class Source:
-    """Who sent a span or record: its instrumentation scope and the attributes of its resource."""
+    """Who sent a span or record: its instrumentation scope and the attributes of its resource.
+
+    Attributes:
+        origin: what `ingest.otlp.dialects` made of these, once for all spans of the source.
+    """
 
     scope: str
     resource: dict[str, Any]
+    origin: Any = field(default=None, compare=False)
 
 
 @dataclass(slots=True)

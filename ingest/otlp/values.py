@@ -21,6 +21,8 @@ def name_in(attributes: Attributes, *names: str) -> str | None:
     """Return the first non-empty text of these attributes, cut at 256 characters."""
     for name in names:
         value = attributes.get(name)
+        if value is None:
+            continue
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             value = str(value)
         if isinstance(value, str) and value.strip() and not value.startswith(SCRUBBED):
@@ -31,9 +33,10 @@ def name_in(attributes: Attributes, *names: str) -> str | None:
 def id_in(attributes: Attributes, *names: str) -> str | None:
     """Return the first usable id: a scrubbed one and one too long to be kept whole are absent."""
     for name in names:
-        value = name_in(attributes, name)
-        if value is not None and len(value) <= ID_CHARS_MAX:
-            return value
+        if name in attributes:
+            value = name_in(attributes, name)
+            if value is not None and len(value) <= ID_CHARS_MAX:
+                return value
     return None
 
 

@@ -35,7 +35,7 @@ def parts_of(requests: Iterable[Capture]) -> list[Part]:
 
 def calls_of(parts: Iterable[Part]) -> list[Call]:
     """The calls that parts become when nothing else comes, those that began first in front."""
-    rows = [Row(seq, part, 0, 1, None) for seq, part in enumerate(parts)]
+    rows = [Row(seq, part, "", 0, 1, None) for seq, part in enumerate(parts)]
     spans = {row.key: row.part for row in rows if row.part.role != "content"}
     calls = [assemble(group, spans).call for group in groups_of(rows)]
     return sorted(calls, key=lambda call: (str(call.started_at), str(call.id)))

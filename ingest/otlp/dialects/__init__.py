@@ -77,7 +77,7 @@ def part_of_span(span: Span) -> Part:
         span.parent_span_id,
         span.started_ns,
         span.ended_ns,
-        _instance(span.source),
+        _origin(span.source).instance,
         facts,
     )
     part.pair_key = _pair_key(part)
@@ -99,7 +99,7 @@ def part_of_record(record: Record) -> Part | None:
         None,
         record.at_ns,
         record.at_ns,
-        _instance(record.source),
+        _origin(record.source).instance,
         facts,
     )
 
@@ -149,24 +149,37 @@ def _add_failure(facts: Facts, span: Span) -> None:
     facts.error_message = message or None
 
 
-def _add_source(facts: Facts, source: Source) -> None:
+class _Origin(NamedTuple):
     """What the resource says of every call of its process."""
-    resource = source.resource
-    facts.environment = facts.environment or name_in(
-        resource, "deployment.environment.name", "deployment.environment"
-    )
-    facts.release = facts.release or name_in(resource, "service.version")
-    service = name_in(resource, "service.name")
-    if service is not None and service.startswith("unknown_service"):
-        service = None  # what an SDK says where nobody named the service
-    tags = tags_of([("service", service), ("operation", facts.operation or None)])
+
+    environment: str | None
+    release: str | None
+    tags: dict[str, str]
+    instance: str
+
+
+def _origin(source: Source) -> _Origin:
+    origin: _Origin | None = source.origin
+    if origin is None:
+        resource = source.resource
+        service = name_in(resource, "service.name")
+        if service is not None and service.startswith("unknown_service"):
+            service = None  # what an SDK says where nobody named the service
+        origin = source.origin = _Origin(
+            name_in(resource, "deployment.environment.name", "deployment.environment"),
+            name_in(resource, "service.version"),
+            tags_of([("service", service)]),
+            name_in(resource, "service.instance.id", "service.name", "host.name") or "",
+        )
+    return origin
+
+
+def _add_source(facts: Facts, source: Source) -> None:
+    origin = _origin(source)
+    facts.environment = facts.environment or origin.environment
+    facts.release = facts.release or origin.release
+    tags = {**origin.tags, "operation": facts.operation} if facts.operation else origin.tags
     facts.tags = {**tags, **(facts.tags or {})} or None
-
-
-def _instance(source: Source) -> str:
-    return name_in(source.resource, "service.instance.id") or ":".join(
-        filter(None, (name_in(source.resource, "service.name", "host.name"),))
-    )
 
 
 def _pair_key(part: Part) -> str | None:
