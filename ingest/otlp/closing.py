@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from sqlalchemy import Connection, or_, select
+from sqlalchemy import Connection, not_, or_, select
 
 from ingest.call_fills import fill_calls
 from ingest.call_rows import NewCall, SliceKey, new_call
@@ -254,15 +254,21 @@ def _ownerless(connection: Connection, project_id: int, due: Sequence[Row]) -> s
 
 
 def _calls_of_responses(connection: Connection, project_id: int, calls: Sequence[NewCall]) -> dict[str, int]:
-    """Return, by id, those calls whose response is kept already, from another client, such as the SDK."""
+    """Return, by id, those calls whose response our SDK has sent already.
+
+    What came over OpenTelemetry is joined by its fragments, which know more than the id.
+    """
     wanted: dict[str, list[NewCall]] = defaultdict(list)
     for call in calls:
         if call.response_id:
             wanted[call.response_id].append(call)
     if not wanted:
         return {}
+    of_a_span = CALL.c.id == CALL.c.trace_id + ":" + CALL.c.span_id
     query = select(CALL.c.seq, CALL.c.response_id, CALL.c.started_at_ms, CALL.c.latency_ms).where(
-        CALL.c.project_id == project_id, CALL.c.response_id.in_(sorted(wanted))
+        CALL.c.project_id == project_id,
+        CALL.c.response_id.in_(sorted(wanted)),
+        or_(CALL.c.trace_id.is_(None), CALL.c.span_id.is_(None), not_(of_a_span)),
     )
     known: dict[str, int] = {}
     slack_ms = RESPONSE_SLACK_NS / 1e6

@@ -35,6 +35,7 @@ class Facts:
         first_token_ms: since the span's start.
         duration_ms: what a `tail` says of its call.
         conversation_id: stands in for a session id where there is none.
+        told_by: the instrumentation's scope.
     """
 
     operation: str | None = None
@@ -66,6 +67,7 @@ class Facts:
     release: str | None = None
     tags: dict[str, str] | None = None
     replaced: bool | None = None
+    told_by: str | None = None
 
     def as_json(self) -> str:
         """Return the facts that are known, as JSON without NUL and lone surrogates."""

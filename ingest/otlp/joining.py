@@ -8,7 +8,6 @@ name one response at one time; or nothing links them and process, model and time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from ingest.otlp.facts import Part
 
@@ -107,16 +106,27 @@ def _compatible(part: Part, above: Part) -> bool:
 
 
 def _join_responses(rows: Iterable[Row], sets: _Sets) -> None:
+    """Two instrumentations that name one response at one time tell of one call.
+
+    One instrumentation tells of a response once: a fake server that gives every response the same id makes
+    many calls, each with its wrapper.
+    """
     by_response: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         if row.part.facts.response_id:
             by_response[row.part.facts.response_id].append(row)
     for same in by_response.values():
-        same.sort(key=lambda row: (row.part.started_ns, row.seq))
-        for before, after in pairwise(same):
-            # Fake servers and proxies give one id to many responses; those of one do overlap.
-            if after.part.started_ns <= before.part.ended_ns + RESPONSE_SLACK_NS:
-                sets.join(after.key, before.key)
+        calls: list[tuple[set[str], Row]] = []
+        for row in sorted(same, key=lambda row: (row.part.started_ns, -row.part.ended_ns, row.seq)):
+            teller = row.part.facts.told_by or ""
+            for tellers, first in reversed(calls):
+                near = row.part.started_ns <= first.part.ended_ns + RESPONSE_SLACK_NS
+                if near and (teller not in tellers or sets.joined(row.key, first.key)):
+                    tellers.add(teller)
+                    sets.join(row.key, first.key)
+                    break
+            else:
+                calls.append(({teller}, row))
 
 
 def _join_streams(rows: Iterable[Row], sets: _Sets) -> None:

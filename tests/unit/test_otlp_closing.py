@@ -295,6 +295,20 @@ def test_a_response_that_the_sdk_has_sent_already_is_not_kept_twice(server: Serv
     server.check_counts()
 
 
+def test_a_fake_servers_only_response_id_makes_many_calls(server: Server) -> None:
+    """Each with its wrapper and its client's span, all at the same time."""
+    told = ASKED | {"gen_ai.response.id": "chatcmpl-123"}
+    for number in range(3):
+        trace = {"traceId": f"{number + 1:032x}"}
+        server.send_body("traces", request_with([span(1, None, dict(told)) | trace], "wrapper"))
+        server.send_body(
+            "traces", request_with([span(2, None, dict(told)) | trace], "com.anthropic.sdk.python")
+        )
+    kept = server.wait()
+    assert {call_id.partition(":")[2] for call_id in kept} == {f"{1:016x}"}
+    assert len(kept) == 3
+
+
 def test_texts_that_cannot_be_stored_as_they_are_are_marked(server: Server) -> None:
     told = ASKED | {"gen_ai.input.messages": "what\x00?", "gen_ai.output.messages": "lone \ud800 surrogate"}
     server.send_body("traces", request_with([span(2, None, told)]))

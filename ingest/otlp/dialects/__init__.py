@@ -176,6 +176,7 @@ def _origin(source: Source) -> _Origin:
 
 def _add_source(facts: Facts, source: Source) -> None:
     origin = _origin(source)
+    facts.told_by = name_in({"": source.scope}, "")
     facts.environment = facts.environment or origin.environment
     facts.release = facts.release or origin.release
     tags = {**origin.tags, "operation": facts.operation} if facts.operation else origin.tags
