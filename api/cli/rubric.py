@@ -116,10 +116,11 @@ def _call_in(file: Path) -> CallView:
         raise click.ClickException(f"{file} cannot be read: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:
         raise click.ClickException(f"{file} is not JSON: {error}.") from error
-    if sent.rejected:
+    sound = [call for _index, call, _replaced in sent.checked()]
+    if not sound:
         refused = sent.rejected[0]
         raise click.ClickException(f"{file}: {refused.field or 'the call'} {refused.error}.")
-    call = sent.items[0]
+    call = sound[0]
     context = call.context or ()
     return CallView(
         input=call.input or "",
