@@ -9,7 +9,7 @@ on. Unknown fields are ignored and named in the receipt.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -17,6 +17,7 @@ import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ingest.errors import IngestError
+from ingest.rejections import Rejection, what_is_wrong
 from ingest.texts import DEPTH_MAX, TooDeep, cleaned
 
 ITEMS_MAX = 1_000
@@ -179,14 +180,6 @@ class Label(_Sent):
     labeller: Id
 
 
-class Rejection(BaseModel):
-    """An item that was not kept: its place in the batch, the field at fault, and what was wrong."""
-
-    index: int
-    field: str
-    error: str
-
-
 class Receipt(BaseModel):
     """What happened to a batch. Accepted items are committed; duplicates had been kept before."""
 
@@ -232,27 +225,55 @@ Item = TypeVar("Item", bound=BaseModel)
 
 
 class Sent(Generic[Item]):
-    """A batch whose items are checked while they are read, so that only one of them is in hand at a time.
+    """A batch whose items are checked while they are read, so that only one of them is in hand at a time."""
 
-    Attributes:
-        rejected: the items that are not sound, complete once `checked` has been read to its end.
-        unknown_fields: names that no field of ours has, dotted; complete likewise.
-    """
+    def __init__(
+        self, sent: Sequence[Any], model: type[Item], *, suspicious: bool = True, beside: Sequence[str] = ()
+    ) -> None:
+        """Take a batch as it was sent.
 
-    def __init__(self, sent: Sequence[Any], model: type[Item], suspicious: bool = True) -> None:
-        """Args: suspicious: whether strings may hold NUL or lone surrogates."""
+        Args:
+            suspicious: whether strings may hold NUL or lone surrogates.
+            beside: names that stood beside the batch in its body, unknown to us.
+        """
         self._sent = sent
         self._model = model
         self._suspicious = suspicious
-        self.rejected: list[Rejection] = []
-        self.unknown_fields: set[str] = set()
+        self._beside = beside
+        self._read = False
+        self._rejected: list[Rejection] = []
+        self._unknown_fields: set[str] = set()
+
+    @property
+    def items(self) -> list[Item]:
+        """The sound items, all at once."""
+        return [item for _index, item, _replaced in self.checked()]
+
+    @property
+    def rejected(self) -> list[Rejection]:
+        """The items that are not sound, by index and field."""
+        self._read_through()
+        return self._rejected
+
+    @property
+    def unknown_fields(self) -> set[str]:
+        """Names that no field of ours has, dotted."""
+        self._read_through()
+        return self._unknown_fields
 
     def reject(self, index: int, field: str, error: str) -> None:
         """Say that an item cannot be kept, and why."""
-        self.rejected.append(Rejection(index=index, field=field[:NAME_CHARS_MAX], error=error))
+        self._rejected.append(Rejection(index=index, field=field[:NAME_CHARS_MAX], error=error))
+
+    def _read_through(self) -> None:
+        if not self._read:
+            for _checked in self.checked():
+                pass
 
     def checked(self) -> Iterator[tuple[int, Item, frozenset[str]]]:
-        """Yield each sound item once: its index, the item, the fields in which U+FFFD replaced something."""
+        """Yield each sound item: its index, the item, the fields in which U+FFFD replaced something."""
+        self._rejected.clear()
+        self._unknown_fields = {cleaned(name)[0][:ID_CHARS_MAX] for name in self._beside}
         validate = self._model.__pydantic_validator__.validate_python
         known = self._model.model_fields.keys()
         nested = _NESTED if self._model is Call else ()
@@ -269,15 +290,18 @@ class Sent(Generic[Item]):
                 self.reject(index, "", str(error))
                 continue
             except ValidationError as error:
-                self.reject(index, *_what_is_wrong(error))
+                self.reject(index, *what_is_wrong(error))
                 continue
             if not item.keys() <= known:
-                self.unknown_fields.update(key[:ID_CHARS_MAX] for key in item.keys() - known)
+                self._unknown_fields.update(key[:ID_CHARS_MAX] for key in item.keys() - known)
             for name, inner in nested:
                 value = item.get(name)
                 if value is not None and not value.keys() <= inner:
-                    self.unknown_fields.update(f"{name}.{key[:ID_CHARS_MAX]}" for key in value.keys() - inner)
+                    self._unknown_fields.update(
+                        f"{name}.{key[:ID_CHARS_MAX]}" for key in value.keys() - inner
+                    )
             yield index, found, replaced
+        self._read = True
 
 
 _NOTHING: frozenset[str] = frozenset()
@@ -339,9 +363,7 @@ def _parse(body: bytes, name: str, model: type[Item]) -> Sent[Item]:
         raise BadBody("bad_body", f'The body must be {{"{name}": [...]}}.', name)
     if len(items) > ITEMS_MAX:
         raise BadBody("too_many_items", f"{len(items)} items; send at most {ITEMS_MAX} at once.", name)
-    sent = Sent(items, model, suspicious)
-    sent.unknown_fields.update(cleaned(key)[0][:ID_CHARS_MAX] for key in batch.keys() - {name})
-    return sent
+    return Sent(items, model, suspicious=suspicious, beside=[key for key in batch if key != name])
 
 
 def _lenient_json(body: bytes) -> Any:
@@ -371,35 +393,3 @@ def _cleaned_fields(item: dict[Any, Any]) -> tuple[dict[str, Any], frozenset[str
         if changed:
             replaced.add(name)
     return clean, frozenset(replaced)
-
-
-def _what_is_wrong(problem: ValidationError) -> tuple[str, str]:
-    """Return the first field at fault, dotted, and what is wrong with it."""
-    first = problem.errors(include_url=False, include_context=True)[0]
-    where = [str(part) for part in first["loc"]]
-    words = _WORDS.get(first["type"])
-    if where and where[0] in ("input", "output"):
-        return where[0], "must be a text or a list of messages, each an object"
-    if where and where[0] == "context" and first["type"] != "too_long":
-        return where[0], "must be a text or a list of texts"
-    if words is not None:
-        error = words(first.get("ctx", {}))
-    else:
-        error = first["msg"].removeprefix("Value error, ").removeprefix("Input ").replace("should", "must", 1)
-    return ".".join(where), error
-
-
-_WORDS: dict[str, Callable[[dict[str, Any]], str]] = {
-    "missing": lambda _: "is missing",
-    "model_type": lambda _: "must be an object",
-    "dict_type": lambda _: "must be an object",
-    "list_type": lambda _: "must be a list",
-    "string_type": lambda _: "must be a string",
-    "string_too_long": lambda ctx: f"has more than {ctx['max_length']} characters; shorten it",
-    "string_too_short": lambda _: "is empty; leave it out where there is none",
-    "too_long": lambda ctx: f"has more than {ctx['max_length']} entries; send fewer",
-    "finite_number": lambda _: "must be a finite number; leave it out where it is unknown",
-    "datetime_from_date_parsing": lambda _: "is no time; send ISO 8601 such as 2026-11-22T08:15:00Z",
-    "datetime_parsing": lambda _: "is no time; send ISO 8601 such as 2026-11-22T08:15:00Z",
-    "datetime_type": lambda _: "is no time; send ISO 8601 such as 2026-11-22T08:15:00Z",
-}

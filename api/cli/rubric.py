@@ -116,11 +116,10 @@ def _call_in(file: Path) -> CallView:
         raise click.ClickException(f"{file} cannot be read: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:
         raise click.ClickException(f"{file} is not JSON: {error}.") from error
-    sound = [call for _index, call, _replaced in sent.checked()]
-    if not sound:
+    if sent.rejected:
         refused = sent.rejected[0]
         raise click.ClickException(f"{file}: {refused.field or 'the call'} {refused.error}.")
-    call = sound[0]
+    call = sent.items[0]
     context = call.context or ()
     return CallView(
         input=call.input or "",

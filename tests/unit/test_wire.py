@@ -2,12 +2,11 @@
 
 import hashlib
 import json
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel
 
 from ingest.call_rows import TEXT_COLUMNS, new_call, uuid7
 from ingest.texts import KEPT_BYTES_MAX, cleaned, kept_text
@@ -15,7 +14,6 @@ from ingest.wire import (
     ITEMS_MAX,
     BadBody,
     Call,
-    Sent,
     calls_of,
     epoch_ms,
     labels_of,
@@ -30,14 +28,6 @@ anything = st.recursive(
 )
 #: Objects that look like calls: our own field names, with anything in them.
 nearly_calls = st.dictionaries(st.sampled_from([*Call.model_fields, "unknown"]), anything, max_size=6)
-
-
-Item = TypeVar("Item", bound=BaseModel)
-
-
-def sound(sent: Sent[Item]) -> list[Item]:
-    """The items of a batch that are kept."""
-    return [item for _index, item, _replaced in sent.checked()]
 
 
 def text_of(sent: dict[str, Any]) -> dict[str, Any]:
@@ -96,7 +86,7 @@ def test_a_body_that_is_no_batch_is_refused(body: bytes) -> None:
 )
 def test_a_rejection_names_the_field_and_what_was_wrong(item: Any, field: str, words: str) -> None:
     parsed = calls_of([{"id": "sound"}, item])
-    assert len(sound(parsed)) == 1
+    assert len(parsed.items) == 1
     (rejection,) = parsed.rejected
     assert (rejection.index, rejection.field) == (1, field)
     assert words in rejection.error
@@ -115,7 +105,7 @@ def test_a_rejection_names_the_field_and_what_was_wrong(item: Any, field: str, w
 )
 def test_a_signal_must_say_what_and_about_what(signal: Any, field: str, words: str) -> None:
     parsed = signals_of([signal])
-    assert sound(parsed) == []
+    assert parsed.items == []
     (rejection,) = parsed.rejected
     assert rejection.field == field
     assert words in rejection.error
@@ -123,21 +113,21 @@ def test_a_signal_must_say_what_and_about_what(signal: Any, field: str, words: s
 
 def test_a_rating_brings_its_range() -> None:
     parsed = signals_of([{"kind": "rating", "call_id": "c", "value": 9, "value_min": 0, "value_max": 10}])
-    assert sound(parsed)[0].value_range == (0, 10)
+    assert parsed.items[0].value_range == (0, 10)
 
 
 @pytest.mark.parametrize("level", [0, 8, 3.5, "high", None])
 def test_a_label_has_a_level_of_seven(level: Any) -> None:
     label = {"call_id": "c", "rubric": "tone", "labeller": "ada", "level": level}
     parsed = labels_of([label])
-    assert sound(parsed) == []
+    assert parsed.items == []
     assert parsed.rejected[0].field == "level"
 
 
 def test_a_number_of_thousands_of_digits_costs_only_its_item() -> None:
     """Python's own reader refuses to make an int of it."""
     parsed = parse_calls(b'{"calls": [{"id": "sound"}, {"retries": ' + b"9" * 5_000 + b"}]}")
-    assert [call.id for call in sound(parsed)] == ["sound"]
+    assert [call.id for call in parsed.items] == ["sound"]
     assert parsed.rejected[0].field == "retries"
 
 
@@ -146,12 +136,12 @@ def test_a_batch_is_bounded() -> None:
     with pytest.raises(BadBody) as refused:
         parse_calls(body)
     assert refused.value.code == "too_many_items"
-    assert len(sound(parse_calls(json.dumps({"calls": [{}] * ITEMS_MAX}).encode()))) == ITEMS_MAX
+    assert len(parse_calls(json.dumps({"calls": [{}] * ITEMS_MAX}).encode()).items) == ITEMS_MAX
 
 
 def test_unknown_fields_are_named_and_ignored() -> None:
     parsed = parse_calls(b'{"calls": [{"foo": 1, "usage": {"bar": 2}}], "baz": 3}')
-    assert len(sound(parsed)) == 1
+    assert len(parsed.items) == 1
     assert parsed.unknown_fields == {"foo", "usage.bar", "baz"}
 
 
@@ -167,7 +157,7 @@ def test_unknown_fields_are_named_and_ignored() -> None:
 )
 def test_a_time_may_be_written_in_several_ways(at: str | float) -> None:
     parsed = calls_of([{"started_at": at}])
-    (call,) = sound(parsed)
+    (call,) = parsed.items
     assert call.started_at is not None
     assert epoch_ms(call.started_at) == 1795162500250
 
