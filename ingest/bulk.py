@@ -16,8 +16,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-#: Rows in one statement; SQLite takes 32,766 parameters, our widest table has 29 columns.
-ROWS_MAX = 64
+#: Rows in one statement, a power of two; SQLite takes 32,766 parameters, our widest table has 29 columns.
+ROWS_MAX = 256
 
 
 def cursor_of(connection: Connection) -> Any:
@@ -40,15 +40,16 @@ def insert_rows(
     """
     mark = _mark(connection)
     cursor = cursor_of(connection)
-    whole = len(rows) - len(rows) % ROWS_MAX
-    if whole:
-        statement = _insert(table, columns, ROWS_MAX, on_conflict, mark)
-        for start in range(0, whole, ROWS_MAX):
-            cursor.execute(statement, tuple(chain.from_iterable(rows[start : start + ROWS_MAX])))
-    # The rest one by one: a statement for each possible number of rows would push all others out of
-    # the connection's cache of prepared statements.
-    if whole < len(rows):
-        cursor.executemany(_insert(table, columns, 1, on_conflict, mark), rows[whole:])
+    # In powers of two: a statement for each possible number of rows would push all others out of the
+    # connection's cache of prepared statements.
+    start, size = 0, ROWS_MAX
+    while start < len(rows):
+        if start + size > len(rows):
+            size //= 2
+            continue
+        values = tuple(chain.from_iterable(rows[start : start + size]))
+        cursor.execute(_insert(table, columns, size, on_conflict, mark), values)
+        start += size
 
 
 def among(connection: Connection, select: str, first: Sequence[Any], values: Sequence[Any]) -> list[Any]:

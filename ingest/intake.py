@@ -18,7 +18,7 @@ from ingest.settings import Settings
 from ingest.signal_writes import Counted, keep_labels, keep_signals
 from ingest.store import OpenStore
 from ingest.texts import kept_text
-from ingest.wire import COMMENT_BYTES_MAX, Call, Label, Receipt, Rejection, Sent, Signal, epoch_ms
+from ingest.wire import COMMENT_BYTES_MAX, Call, Label, Receipt, Sent, Signal, epoch_ms
 
 #: Names in one receipt: enough to see the mistake, whatever a client makes up.
 UNKNOWN_FIELDS_MAX = 50
@@ -70,18 +70,16 @@ class Intake:
         """Prepare a batch and queue it for the writer, for a caller that will not block a thread on it."""
         received_at_ms = _now_ms()
         calls = []
-        rejected = list(sent.rejected)
-        nothing: frozenset[str] = frozenset()
-        for position, call in enumerate(sent.items):
+        for index, call, replaced in sent.checked():
             try:
-                calls.append(new_call(call, received_at_ms, sent.replaced.get(position, nothing)))
+                calls.append(new_call(call, received_at_ms, replaced))
             except BadText as error:
-                rejected.append(Rejection(index=sent.indices[position], field=error.field, error=str(error)))
+                sent.reject(index, error.field, str(error))
         slices = self._slices.setdefault(project_id, {})
 
         def receipt(kept: Kept) -> Receipt:
             self._remember(project_id, kept.slices)
-            return _receipt(sent, Counted(kept.accepted, len(calls) - kept.accepted), rejected)
+            return _receipt(sent, Counted(kept.accepted, len(calls) - kept.accepted))
 
         if not calls:
             return Pending(None, lambda _nothing: receipt(Kept(0, {})))
@@ -91,20 +89,20 @@ class Intake:
     def begin_signals(self, project_id: int, sent: Sent[Signal]) -> "Pending":
         """See `begin_calls`."""
         received_at_ms = _now_ms()
-        rows = [_signal_row(signal, received_at_ms) for signal in sent.items]
+        rows = [_signal_row(signal, received_at_ms) for _index, signal, _replaced in sent.checked()]
         if not rows:
-            return Pending(None, lambda _nothing: _receipt(sent, Counted(0, 0), sent.rejected))
+            return Pending(None, lambda _nothing: _receipt(sent, Counted(0, 0)))
         future = self._store.begin(partial(keep_signals, project_id=project_id, rows=rows))
-        return Pending(future, lambda counted: _receipt(sent, counted, sent.rejected))
+        return Pending(future, lambda counted: _receipt(sent, counted))
 
     def begin_labels(self, project_id: int, sent: Sent[Label]) -> "Pending":
         """See `begin_calls`."""
         at_ms = _now_ms()
-        rows = [{**label.model_dump(), "at_ms": at_ms} for label in sent.items]
+        rows = [{**label.model_dump(), "at_ms": at_ms} for _index, label, _replaced in sent.checked()]
         if not rows:
-            return Pending(None, lambda _nothing: _receipt(sent, Counted(0, 0), sent.rejected))
+            return Pending(None, lambda _nothing: _receipt(sent, Counted(0, 0)))
         future = self._store.begin(partial(keep_labels, project_id=project_id, rows=rows))
-        return Pending(future, lambda counted: _receipt(sent, counted, sent.rejected))
+        return Pending(future, lambda counted: _receipt(sent, counted))
 
     def _remember(self, project_id: int, found: dict[SliceKey, int]) -> None:
         """Spare the next batch the looking up of slices that are now committed."""
@@ -142,10 +140,10 @@ def _signal_row(signal: Signal, received_at_ms: int) -> dict[str, Any]:
     }
 
 
-def _receipt(sent: Sent[Any], counted: Counted, rejected: list[Rejection]) -> Receipt:
+def _receipt(sent: Sent[Any], counted: Counted) -> Receipt:
     return Receipt(
         accepted=counted.accepted,
         duplicates=counted.duplicates,
-        rejected=sorted(rejected, key=lambda rejection: rejection.index),
+        rejected=sorted(sent.rejected, key=lambda rejection: rejection.index),
         unknown_fields=sorted(sent.unknown_fields)[:UNKNOWN_FIELDS_MAX],
     )

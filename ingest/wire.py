@@ -9,8 +9,7 @@ on. Unknown fields are ignored and named in the receipt.
 """
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -18,6 +17,7 @@ import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ingest.errors import IngestError
+from ingest.rejections import Rejection, what_is_wrong
 from ingest.texts import DEPTH_MAX, TooDeep, cleaned
 
 ITEMS_MAX = 1_000
@@ -141,7 +141,7 @@ class Signal(_Sent):
     trace_id: Id | None = None
     span_id: Id | None = None
     session_id: Id | None = None
-    kind: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.:-]{0,63}$")]
+    kind: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.:-]{0,63}$", examples=list(SIGNAL_KINDS))]
     value: float | None = None
     value_min: float | None = None
     value_max: float | None = None
@@ -178,14 +178,6 @@ class Label(_Sent):
     rubric: Id
     level: Annotated[int, Field(ge=1, le=7)]
     labeller: Id
-
-
-class Rejection(BaseModel):
-    """An item that was not kept: its place in the batch, the field at fault, and what was wrong."""
-
-    index: int
-    field: str
-    error: str
 
 
 class Receipt(BaseModel):
@@ -232,23 +224,91 @@ class BadBody(IngestError):
 Item = TypeVar("Item", bound=BaseModel)
 
 
-@dataclass
 class Sent(Generic[Item]):
-    """A parsed batch.
+    """A batch whose items are checked while they are read, so that only one of them is in hand at a time."""
 
-    Attributes:
-        items: the sound ones, in the order sent.
-        indices: where each of `items` stood in the batch.
-        replaced: by position in `items`, the fields in which U+FFFD took the place of NUL or lone surrogates.
-        rejected: the others.
-        unknown_fields: names that no field of ours has, dotted.
-    """
+    def __init__(
+        self, sent: Sequence[Any], model: type[Item], *, suspicious: bool = True, beside: Sequence[str] = ()
+    ) -> None:
+        """Take a batch as it was sent.
 
-    items: list[Item] = field(default_factory=list)
-    indices: list[int] = field(default_factory=list)
-    replaced: dict[int, frozenset[str]] = field(default_factory=dict)
-    rejected: list[Rejection] = field(default_factory=list)
-    unknown_fields: set[str] = field(default_factory=set)
+        Args:
+            suspicious: whether strings may hold NUL or lone surrogates.
+            beside: names that stood beside the batch in its body, unknown to us.
+        """
+        self._sent = sent
+        self._model = model
+        self._suspicious = suspicious
+        self._beside = beside
+        self._read = False
+        self._rejected: list[Rejection] = []
+        self._unknown_fields: set[str] = set()
+
+    @property
+    def items(self) -> list[Item]:
+        """The sound items, all at once."""
+        return [item for _index, item, _replaced in self.checked()]
+
+    @property
+    def rejected(self) -> list[Rejection]:
+        """The items that are not sound, by index and field."""
+        self._read_through()
+        return self._rejected
+
+    @property
+    def unknown_fields(self) -> set[str]:
+        """Names that no field of ours has, dotted."""
+        self._read_through()
+        return self._unknown_fields
+
+    def reject(self, index: int, field: str, error: str) -> None:
+        """Say that an item cannot be kept, and why."""
+        self._rejected.append(Rejection(index=index, field=field[:NAME_CHARS_MAX], error=error))
+
+    def _read_through(self) -> None:
+        if not self._read:
+            for _checked in self.checked():
+                pass
+
+    def checked(self) -> Iterator[tuple[int, Item, frozenset[str]]]:
+        """Yield each sound item: its index, the item, the fields in which U+FFFD replaced something."""
+        self._rejected.clear()
+        self._unknown_fields = {cleaned(name)[0][:ID_CHARS_MAX] for name in self._beside}
+        validate = self._model.__pydantic_validator__.validate_python
+        known = self._model.model_fields.keys()
+        nested = _NESTED if self._model is Call else ()
+        for index, item in enumerate(self._sent):
+            replaced = _NOTHING
+            if not isinstance(item, dict):
+                self.reject(index, "", "must be an object")
+                continue
+            try:
+                if self._suspicious:
+                    item, replaced = _cleaned_fields(item)
+                found: Item = validate(item)
+            except TooDeep as error:
+                self.reject(index, "", str(error))
+                continue
+            except ValidationError as error:
+                self.reject(index, *what_is_wrong(error))
+                continue
+            if not item.keys() <= known:
+                self._unknown_fields.update(key[:ID_CHARS_MAX] for key in item.keys() - known)
+            for name, inner in nested:
+                value = item.get(name)
+                if value is not None and not value.keys() <= inner:
+                    self._unknown_fields.update(
+                        f"{name}.{key[:ID_CHARS_MAX]}" for key in value.keys() - inner
+                    )
+            yield index, found, replaced
+        self._read = True
+
+
+_NOTHING: frozenset[str] = frozenset()
+_NESTED = tuple(
+    (name, model.model_fields.keys())
+    for name, model in (("prompt", Prompt), ("usage", Usage), ("error", Failure))
+)
 
 
 def parse_calls(body: bytes) -> Sent[Call]:
@@ -272,17 +332,17 @@ def parse_labels(body: bytes) -> Sent[Label]:
 
 def calls_of(items: Sequence[Any]) -> Sent[Call]:
     """Check objects that came from elsewhere than HTTP: a file, a test."""
-    return _checked(items, Call, suspicious=True)
+    return Sent(items, Call)
 
 
 def signals_of(items: Sequence[Any]) -> Sent[Signal]:
     """See `calls_of`."""
-    return _checked(items, Signal, suspicious=True)
+    return Sent(items, Signal)
 
 
 def labels_of(items: Sequence[Any]) -> Sent[Label]:
     """See `calls_of`."""
-    return _checked(items, Label, suspicious=True)
+    return Sent(items, Label)
 
 
 def epoch_ms(at: datetime) -> int:
@@ -303,9 +363,7 @@ def _parse(body: bytes, name: str, model: type[Item]) -> Sent[Item]:
         raise BadBody("bad_body", f'The body must be {{"{name}": [...]}}.', name)
     if len(items) > ITEMS_MAX:
         raise BadBody("too_many_items", f"{len(items)} items; send at most {ITEMS_MAX} at once.", name)
-    sent = _checked(items, model, suspicious)
-    sent.unknown_fields.update(cleaned(key)[0][:ID_CHARS_MAX] for key in batch.keys() - {name})
-    return sent
+    return Sent(items, model, suspicious=suspicious, beside=[key for key in batch if key != name])
 
 
 def lenient_json(body: bytes) -> Any:
@@ -330,44 +388,6 @@ def _whole_number(digits: str) -> int | float:
     return int(digits) if len(digits) < 20 else float(digits)
 
 
-def _checked(items: Sequence[Any], model: type[Item], suspicious: bool) -> Sent[Item]:
-    sent: Sent[Item] = Sent()
-    validate = model.__pydantic_validator__.validate_python
-    known = model.model_fields.keys()
-    for index, item in enumerate(items):
-        if not isinstance(item, dict):
-            sent.rejected.append(Rejection(index=index, field="", error="must be an object"))
-            continue
-        if suspicious:
-            try:
-                item, replaced = _cleaned_fields(item)
-            except TooDeep as error:
-                sent.rejected.append(Rejection(index=index, field="", error=str(error)))
-                continue
-            if replaced:
-                sent.replaced[len(sent.items)] = replaced
-        try:
-            sent.items.append(validate(item))
-        except ValidationError as problem:
-            sent.replaced.pop(len(sent.items), None)
-            sent.rejected.append(_rejection(index, problem))
-            continue
-        sent.indices.append(index)
-        if not item.keys() <= known:
-            sent.unknown_fields.update(key[:ID_CHARS_MAX] for key in item.keys() - known)
-        for name, inner in _NESTED:
-            value = item.get(name)
-            if value and isinstance(value, dict) and name in known and not value.keys() <= inner:
-                sent.unknown_fields.update(f"{name}.{key[:ID_CHARS_MAX]}" for key in value.keys() - inner)
-    return sent
-
-
-_NESTED = tuple(
-    (name, model.model_fields.keys())
-    for name, model in (("prompt", Prompt), ("usage", Usage), ("error", Failure))
-)
-
-
 def _cleaned_fields(item: dict[Any, Any]) -> tuple[dict[str, Any], frozenset[str]]:
     clean: dict[str, Any] = {}
     replaced = set()
@@ -377,34 +397,3 @@ def _cleaned_fields(item: dict[Any, Any]) -> tuple[dict[str, Any], frozenset[str
         if changed:
             replaced.add(name)
     return clean, frozenset(replaced)
-
-
-def _rejection(index: int, problem: ValidationError) -> Rejection:
-    first = problem.errors(include_url=False, include_context=True)[0]
-    where = [str(part) for part in first["loc"]]
-    words = _WORDS.get(first["type"])
-    if where and where[0] in ("input", "output"):
-        where, error = where[:1], "must be a text or a list of messages, each an object"
-    elif where and where[0] == "context" and first["type"] != "too_long":
-        where, error = where[:1], "must be a text or a list of texts"
-    elif words is not None:
-        error = words(first.get("ctx", {}))
-    else:
-        error = first["msg"].removeprefix("Value error, ").removeprefix("Input ").replace("should", "must", 1)
-    return Rejection(index=index, field=".".join(where)[:NAME_CHARS_MAX], error=error)
-
-
-_WORDS: dict[str, Callable[[dict[str, Any]], str]] = {
-    "missing": lambda _: "is missing",
-    "model_type": lambda _: "must be an object",
-    "dict_type": lambda _: "must be an object",
-    "list_type": lambda _: "must be a list",
-    "string_type": lambda _: "must be a string",
-    "string_too_long": lambda ctx: f"has more than {ctx['max_length']} characters; shorten it",
-    "string_too_short": lambda _: "is empty; leave it out where there is none",
-    "too_long": lambda ctx: f"has more than {ctx['max_length']} entries; send fewer",
-    "finite_number": lambda _: "must be a finite number; leave it out where it is unknown",
-    "datetime_from_date_parsing": lambda _: "is no time; send ISO 8601 such as 2026-11-22T08:15:00Z",
-    "datetime_parsing": lambda _: "is no time; send ISO 8601 such as 2026-11-22T08:15:00Z",
-    "datetime_type": lambda _: "is no time; send ISO 8601 such as 2026-11-22T08:15:00Z",
-}

@@ -265,10 +265,13 @@ def _shown_before(
 
 
 def _inside(window: _Window) -> ColumnElement[bool]:
+    # A sum is in no index: without it SQLite walks every call of the window instead of the worst ones, or
+    # instead of a person's (ten times slower at 100,000 calls).
+    started_at_ms = _call.c.started_at_ms + 0
     return and_(
         _call.c.project_id == window.project_id,
-        _call.c.started_at_ms >= window.since_ms,
-        _call.c.started_at_ms < window.until_ms,
+        started_at_ms >= window.since_ms,
+        started_at_ms < window.until_ms,
     )
 
 

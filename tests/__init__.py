@@ -1,4 +1,4 @@
-"""Tests: unit/ (functions), service/ (real server, real database), browser/, sdk/, bench/ (figures, not tests).
+"""Tests: unit/ (functions), service/ (real server and database), browser/, sdk/, bench/ (figures, no tests).
 
 Imports everything; nothing imports it.
 """

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, select
 
 from critic.tables import GuardReading, RubricVersion, Score
 from dashboards.queries import AnyRow
-from dashboards.queries.calls import CallLine, lines_by_seq
+from dashboards.queries.calls import CallLine, lines_by_seq, not_by_start
 from dashboards.queries.grades import is_local, preference
 from dashboards.texts import Message, messages_of
 from dashboards.words import moment
@@ -324,11 +324,12 @@ def session_around(
     at_ms = round(started_at.timestamp() * 1000)
     in_session = select(CALL.c.seq).where(CALL.c.project_id == project_id, CALL.c.session_id == session_id)
     half = SESSION_CALLS // 2
+    started_at_ms = not_by_start()
     before = connection.execute(
-        in_session.where(CALL.c.started_at_ms <= at_ms).order_by(CALL.c.started_at_ms.desc()).limit(half)
+        in_session.where(started_at_ms <= at_ms).order_by(started_at_ms.desc()).limit(half)
     ).scalars()
     after = connection.execute(
-        in_session.where(CALL.c.started_at_ms > at_ms).order_by(CALL.c.started_at_ms).limit(half)
+        in_session.where(started_at_ms > at_ms).order_by(started_at_ms).limit(half)
     ).scalars()
     lines = lines_by_seq(connection, [*before, *after], critics)
     return tuple(sorted(lines.values(), key=lambda line: line.started_at))

@@ -20,8 +20,8 @@ from outliers.intervals import Z95
 
 CALL, SCORE, RUBRIC = columns(Call), columns(Score), columns(RubricVersion)
 
-#: Newest calls of a window that shares and means are taken over: a share is then good to 1.4 points.
-CALLS_READ = 5_000
+#: Newest calls of a window that shares and means are taken over: a share is then good to 2.2 points.
+CALLS_READ = 2_000
 
 
 @dataclass(frozen=True)

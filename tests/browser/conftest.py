@@ -39,7 +39,8 @@ class Site:
     app: Any
 
 
-@pytest.fixture(scope="session")
+# Not the whole session: while Playwright runs, its event loop is this thread's, and asyncio.run refuses.
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """One Chromium for all tests."""
     executable = find_browser()
