@@ -17,7 +17,7 @@ RESPONSE_SLACK_NS = 2_000_000_000
 STREAM_SLACK_NS = 250_000_000
 #: A wrapper starts at most so long before the client's span that failed inside it.
 FAILED_SLACK_NS = 1_000_000_000
-#: Two clocks readings of one process may differ by this.
+#: Two clock readings of one process may differ by this.
 TICK_NS = 5_000_000
 
 SpanKey = tuple[str, str]
