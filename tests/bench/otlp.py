@@ -1,7 +1,7 @@
 """Committed spans per second over OTLP/HTTP, beside the intake floor fed with the same bodies.
 
 Flow: a real server process (critic off) or the floor -> 8 connections of this program -> spans acknowledged
-per second; then how fast these become calls, each of them checked. Calls are made meanwhile, as in production,
+per second; then how fast these become calls, each of them checked. Calls are made meanwhile, as always, but
 only after one quiet second instead of ten. The floor is that of `tests.bench.intake_floor`: the protobuf
 messages walked, nothing understood. Turns alternate.
 """

@@ -370,6 +370,17 @@ def test_an_agents_or_tools_span_is_no_call_but_hands_its_session_down() -> None
         assert part.facts.session_id == "s-1"
 
 
+def test_langchains_notes_about_itself_are_no_tags() -> None:
+    attributes = {
+        "openinference.span.kind": "LLM",
+        "llm.model_name": "m",
+        "metadata": '{"session_id": "s", "ls_provider": "openai", "tenant": "acme"}',
+        "session.id": "s",
+    }
+    (call,) = calls_of([part_of_span(span_with(attributes))])
+    assert (call.tags, call.session_id) == ({"tenant": "acme"}, "s")
+
+
 def test_a_generation_around_two_answers_is_not_swallowed_by_them() -> None:
     """A step marked as a generation that asks a model twice is a span of its own, as are the two."""
     asked = {"gen_ai.request.model": "m", "gen_ai.provider.name": "openai"}

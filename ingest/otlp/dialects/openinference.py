@@ -146,4 +146,10 @@ def _tool_call(call: dict[str, Any]) -> dict[str, Any]:
 def _tags(attributes: Attributes) -> dict[str, str]:
     labels = attributes.get("tag.tags")
     told = [(label, "true") for label in labels if isinstance(label, str)] if isinstance(labels, list) else []
-    return tags_of([*object_in(attributes, "metadata").items(), *told])
+    # Ids are no tags, and what LangChain notes about itself is no tag of the application's.
+    metadata = [
+        (key, value)
+        for key, value in object_in(attributes, "metadata").items()
+        if key not in ("session_id", "thread_id", "user_id") and not key.startswith(("ls_", "langgraph_"))
+    ]
+    return tags_of([*metadata, *told])
