@@ -20,7 +20,7 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	@$(BIN)/python -m tests.setup_browser
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -7,6 +7,8 @@ Flow: Features -> GuardModel.read -> critic.local.critic. Only `fit_head` needs 
 Plants and ordinary outputs weigh the same in the fit, so its raw probability is no production probability:
 `read` shifts the odds to the expected share of failures. A fit on a team's own traffic is drawn towards
 the head it starts from (a Gaussian prior on the coefficients), so 50 outputs already help and 1,000 decide.
+Own traffic holds the failures that a team really has. What the start is sure of is left out of the fit:
+taken as ordinary, it would teach the guard to overlook just those.
 """
 
 import math
@@ -28,6 +30,15 @@ EMPTY_ODDS = 1e6
 
 #: Strength of the prior, in units of rows: how many rows' evidence it weighs.
 PRIOR = 3.0
+#: Features that next to no ordinary output shows: their weight is held back this much less, so that one of
+#: them alone can outweigh a low base rate.
+_TELLING = {"language_differs": 0.05}
+#: An own output that the start holds for failed with this probability, at a base rate of `_SUSPECT_RATE`, is
+#: left out of a fit ...
+_SUSPECT = 0.5
+_SUSPECT_RATE = 0.02
+#: ... unless this share and more of all outputs look failed in the same way: so this team answers.
+_USUAL = 0.3
 #: Standardised features are clipped here: one absurd text must not decide by one feature.
 _CLIP = 4.0
 #: Least ordinary outputs (of those with a source, or without) for a head of their own.
@@ -158,10 +169,7 @@ class GuardModel:
             rows = np.flatnonzero(features.has_source == with_source)
             if len(rows):
                 raw[rows] = head.probabilities(features.values[np.ix_(rows, columns_for(with_source))])[:, 1:]
-        # Even odds at the fit, base_rate / (1 - base_rate) in production (Saerens et al. 2002, eq. 4).
-        failed = np.clip(raw.sum(axis=1), 1e-12, 1 - 1e-9)
-        odds = failed / (1.0 - failed) * base_rate / (1.0 - base_rate)
-        shifted = raw * (odds / (1.0 + odds) / failed)[:, None]
+        shifted = _shifted(raw, base_rate)
         full = np.zeros((len(empty), len(KINDS)))
         full[:, [KINDS.index(kind) for kind in LEARNT]] = shifted
         sure = EMPTY_ODDS * base_rate / (1.0 - base_rate)
@@ -191,8 +199,32 @@ class GuardModel:
         }
 
 
+def _shifted(raw: Floats, base_rate: float) -> Floats:
+    """Return kinds at `base_rate` from kinds at even odds (Saerens et al. 2002, eq. 4); shape (n, k)."""
+    failed = np.clip(raw.sum(axis=1), 1e-12, 1 - 1e-9)
+    odds = failed / (1.0 - failed) * base_rate / (1.0 - base_rate)
+    shifted: Floats = raw * (odds / (1.0 + odds) / failed)[:, None]
+    return shifted
+
+
+def _trusted(values: Floats, head: Head) -> NDArray[np.bool_]:
+    """Return which outputs may stand for ordinary ones: those that `head` does not surely hold for failed.
+
+    Args:
+        values: shape (n, k), unstandardised.
+    """
+    kinds = _shifted(head.probabilities(values)[:, 1:], _SUSPECT_RATE)
+    suspect: NDArray[np.bool_] = kinds.sum(axis=1) >= _SUSPECT
+    likeliest = kinds.argmax(axis=1)
+    for kind in range(len(LEARNT)):
+        alike = suspect & (likeliest == kind)
+        if alike.mean() >= _USUAL:
+            suspect &= ~alike
+    return np.logical_not(suspect)
+
+
 def fit_guard_model(own: Sequence[Texts], start: GuardModel | None, *, seed: int) -> GuardModel:
-    """Fit both heads on plants in `own` outputs, drawn towards `start`.
+    """Fit both heads on plants in `own` outputs, drawn towards `start`; those it suspects are left out.
 
     A head with fewer than `OWN_MIN` outputs of its sort stays as it starts; without a start it needs them.
 
@@ -204,7 +236,10 @@ def fit_guard_model(own: Sequence[Texts], start: GuardModel | None, *, seed: int
     ordinary = Features(usable)
     for with_source in (True, False):
         rows = np.flatnonzero(ordinary.has_source == with_source)[-FIT_MAX:]
+        used = columns_for(with_source)
         before = start.heads[with_source] if start is not None else None
+        if before is not None and len(rows):
+            rows = rows[_trusted(ordinary.values[np.ix_(rows, used)], before)]
         if len(rows) < OWN_MIN:
             if before is None:
                 raise ValueError(f"{len(rows)} outputs {'with' if with_source else 'without'} a source")
@@ -221,21 +256,22 @@ def fit_guard_model(own: Sequence[Texts], start: GuardModel | None, *, seed: int
         # Plants in one output side by side: their source is read once.
         planted.sort(key=lambda one: one.origin)
         broken = Features([one.call for one in planted])
-        used = columns_for(with_source)
         values = np.vstack([ordinary.values[np.ix_(rows, used)], broken.values[:, used]])
         classes = np.array([0] * len(rows) + [1 + LEARNT.index(one.kind) for one in planted])
-        heads[with_source] = fit_head(values, classes, before)
+        held_back = np.array([_TELLING.get(FEATURES[column], 1.0) for column in used])
+        heads[with_source] = fit_head(values, classes, before, PRIOR * held_back)
     return GuardModel(heads[True], heads[False])
 
 
-def fit_head(values: Floats, classes: NDArray[np.int_], before: Head | None) -> Head:
-    """Fit one multinomial head: mean log loss plus PRIOR / (2 n) * |weights - prior's|^2, by L-BFGS.
+def fit_head(values: Floats, classes: NDArray[np.int_], before: Head | None, strength: Floats) -> Head:
+    """Fit one multinomial head: mean log loss plus strength / (2 n) * |weights - prior's|^2, by L-BFGS.
 
     Args:
         values: shape (n, k), unstandardised.
         classes: shape (n,), 0 for ordinary, else 1 + position in LEARNT.
         before: the head whose weights are the prior's mean (carried over to this standardisation);
             None for a prior around zero.
+        strength: shape (k,), of the prior on each feature's weights, in rows.
     """
     from scipy.optimize import minimize
 
@@ -252,6 +288,7 @@ def fit_head(values: Floats, classes: NDArray[np.int_], before: Head | None) -> 
         prior = before.weights * (scale / before.scale)[:, None]
     standard = np.clip((values - mean) / scale, -_CLIP, _CLIP)
     n, k, m = len(values), values.shape[1], prior.shape[1]
+    pull = strength[:, None] / n
     one_hot = np.eye(m)[classes]
     counts = np.maximum(one_hot.sum(axis=0), 1.0)
     # Ordinary and failed weigh the same in total, and so do the kinds among the failed.
@@ -263,9 +300,9 @@ def fit_head(values: Floats, classes: NDArray[np.int_], before: Head | None) -> 
         logits -= logits.max(axis=1, keepdims=True)
         logs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
         moved = weights - prior
-        value = -float((weight * one_hot * logs).sum()) + PRIOR / (2 * n) * float((moved**2).sum())
+        value = -float((weight * one_hot * logs).sum()) + float((pull * moved**2).sum()) / 2
         error = weight * (np.exp(logs) - one_hot)
-        slope = standard.T @ error + PRIOR / n * moved
+        slope = standard.T @ error + pull * moved
         return value, np.concatenate([slope.ravel(), error.sum(axis=0)])
 
     first = np.concatenate([prior.ravel(), before.intercepts if before is not None else np.zeros(m)])

@@ -1,19 +1,21 @@
 """Features of an output beside its input: the same language, the same topic, the form asked for."""
 
 import math
+import re
 from collections.abc import Sequence, Set
 
 from critic.local.forms import forms_asked, forms_of
 from critic.local.languages import (
     asks_for,
     asks_for_any,
+    asks_to_translate,
     language_of,
     scripts_differ,
     stop_words_of,
     surely_differ,
 )
 from critic.local.overlaps import content_stems, names_of, numbers_of, read_source, share_in
-from critic.local.texts import ngrams, words_of
+from critic.local.texts import ngrams, sentences_of, words_of
 
 NAMES = (
     "length_ratio", "language_differs", "input_stop_words_missing", "asks_for_language", "input_stems_met",
@@ -22,8 +24,12 @@ NAMES = (
     "forms_unasked",
 )  # fmt: skip
 
-#: An input shorter than this has no room for a question below a document.
-_PARTS_CHARS_MIN = 160
+#: Fewer words than this in another script are a name or a number, no answer in another language.
+_WORDS_MIN = 4
+#: Sentences and lines of an input that are looked at one by one.
+_PARTS_MAX = 8
+
+_FENCED = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 
 
 def beside_input(
@@ -46,7 +52,7 @@ def beside_input(
         "asks_for_language": float(asks_for_any(input_words)),
         "forms_missing": len(wanted - shown) / max(len(wanted), 1),
         "forms_unasked": float(len(shown - wanted - {"list"})),
-        **_of_language(output, words, asked, input_words, languages),
+        **_of_language(output, words, asked, input_words, languages, "code" in shown),
         **_of_topic(words, input_words),
         **_of_facts(output, words, asked, input_words, source),
     }
@@ -58,23 +64,31 @@ def _of_language(
     asked: str,
     input_words: Sequence[str],
     languages: tuple[str | None, str | None],
+    is_code: bool,
 ) -> dict[str, float]:
+    """Return whether the answer is in another language than the question, none being asked for.
+
+    Code is in no language: of an answer with code, only what stands beside its fences is looked at.
+    """
     of_input, of_output = languages
-    named = of_output is not None and asks_for(input_words, of_output)
+    prose, n_words = output, len(words)
+    if is_code:
+        prose = _FENCED.sub(" ", output) if "```" in output else ""
+        n_words, of_output = len(words_of(prose)), language_of(prose)
+    named = asks_to_translate(input_words) or (of_output is not None and asks_for(input_words, of_output))
     differs = surely_differ(of_input, of_output) and not _speaks(asked, of_output)
+    differs = differs or (n_words >= _WORDS_MIN and scripts_differ(asked, prose))
     stops = stop_words_of(of_input)
     share = sum(word.lower() in stops for word in words) / max(len(words), 1) if stops else 0.3
     return {
-        "language_differs": float((differs or scripts_differ(asked, output)) and not named),
-        "input_stop_words_missing": max(0.0, 0.3 - share) * (not named and len(words) > 3),
+        "language_differs": float(differs and not named),
+        "input_stop_words_missing": max(0.0, 0.3 - share) * (not named and not is_code and len(words) > 3),
     }
 
 
 def _speaks(asked: str, language: str | None) -> bool:
-    """Return whether a part of the input is written in `language`: the question below a foreign document."""
-    if len(asked) < _PARTS_CHARS_MIN:
-        return False
-    parts = (asked[:200], asked[-200:], *asked.split("\n\n")[:6])
+    """Return whether a part of the input is written in `language`: the question beside a foreign text."""
+    parts = (asked[:200], asked[-200:], *asked.split("\n\n")[:6], *sentences_of(asked)[:_PARTS_MAX])
     return any(language_of(part) == language for part in parts)
 
 

@@ -35,6 +35,8 @@ _CHARS_MAX = 4_000
 _WORDS_MAX = 400
 #: Least words that make an answer.
 _WORDS_MIN = 4
+#: Least different words of a language: one alone may be a name, or anything ("vs", "pro", "stop").
+_DIFFERENT_MIN = 2
 #: An answer needs this much weighted evidence, and the first language this lead over the second:
 #: little evidence does where nothing speaks for another language.
 _ENOUGH = ((1.5, 1.4), (0.8, 3.0))
@@ -84,20 +86,25 @@ def language_of(text: str, words: Sequence[str] | None = None) -> str | None:
     if len(words) < _WORDS_MIN:
         return None
     worth, listed = dict[str, float](), _worth()
+    different: dict[str, set[str]] = {}
     for word in words[:_WORDS_MAX]:
         plain = word.lower().replace("’", "'")
         # French and Italian join small words on: l'ancienne, dell'ordine.
         found = listed.get(plain) or listed.get(plain.partition("'")[0] + "'", {})
         for code, value in found.items():
             worth[code] = worth.get(code, 0.0) + value
+            different.setdefault(code, set()).add(plain)
     if not text.isascii():
         for letter, code in _letters().items():
             seen = text.count(letter)
             if seen:
                 worth[code] = worth.get(code, 0.0) + min(seen, 4)
+                different.setdefault(code, set()).add(letter)
     ranked = sorted(worth.items(), key=lambda item: -item[1])
     # Running text is a third stop words; a list of names, or code, is not, and stays untold.
     if not ranked or ranked[0][1] < 0.03 * min(len(words), _WORDS_MAX):
+        return None
+    if len(different[ranked[0][0]]) < _DIFFERENT_MIN:
         return None
     (first, most), (second, next_most), (_, third_most) = [*ranked, ("", 0.0), ("", 0.0)][:3]
     rival = third_most if frozenset((first, second)) in _TWINS else next_most
@@ -122,13 +129,19 @@ def asks_for(words: Sequence[str], language: str) -> bool:
     return any(named.get(word.lower()) == language for word in words[:_WORDS_MAX])
 
 
+def asks_to_translate(words: Sequence[str]) -> bool:
+    """Return whether a question speaks of translating: then an answer in any language may be right."""
+    return any(map(_translates, map(str.lower, words[:_WORDS_MAX])))
+
+
+def _translates(word: str) -> bool:
+    return word.startswith(("translat", "übersetz", "tradu", "переве", "перевод", "翻"))
+
+
 def asks_for_any(words: Sequence[str]) -> bool:
     """Return whether a question names any language, or speaks of translating."""
     named = _named()
-    return any(
-        word in named or word.startswith(("translat", "übersetz", "tradu"))
-        for word in map(str.lower, words[:_WORDS_MAX])
-    )
+    return any(word in named or _translates(word) for word in map(str.lower, words[:_WORDS_MAX]))
 
 
 def surely_differ(one: str | None, other: str | None) -> bool:

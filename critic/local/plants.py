@@ -121,13 +121,14 @@ class _Planter:
         return None
 
     def _off_topic(self, call: Texts, output: str) -> str | None:
-        """Take the output of a call that shares next to nothing of its input and source."""
-        ours = self._topic(call)
+        """Take the output of a call that shares next to nothing of its input and source, in its language."""
+        ours, spoken = self._topic(call), language_of(output)
         for _ in range(8):
             other = self._ordinary[self._random.choice(self._usable)]
             theirs = self._topic(other)
             near = len(ours & theirs) > 0.5 * min(len(ours), len(theirs))
-            if (other.output or "").strip() != output and not (near or other.context == call.context != ()):
+            same = (other.output or "").strip() == output or other.context == call.context != ()
+            if not (same or near or surely_differ(language_of(other.output or ""), spoken)):
                 return other.output
         return None
 
