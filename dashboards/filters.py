@@ -99,8 +99,12 @@ class WorstQuery(PagedQuery):
 class LatencyQuery(WindowQuery):
     """Whose latencies to compare."""
 
-    group_by: Literal["model", "provider", "prompt", "prompt_version", "environment", "release"] = Field(
-        "model", description="One row per value of this field."
+    group_by: Literal[
+        "service", "model", "provider", "prompt", "prompt_version", "environment", "release"
+    ] = Field(
+        "service",
+        description="One row per value of this field. A service is a model at a provider, "
+        "“together llama-2-13b-chat”; with one provider it goes by its model alone.",
     )
     measure: Literal["total", "first_token", "per_output_token"] = Field(
         "total", description="The whole answer, its first token, or the time per output token."

@@ -94,6 +94,7 @@ def _environment() -> Environment:
         "call_path": words.call_path,
         "many": words.many,
         "lift": words.lift,
+        "group_words": words.group,
         "percent": charts.percent,
         "tail_axis": charts.tail_axis,
         "stacked": charts.stacked,

@@ -84,6 +84,12 @@ def many(value: float, one: str, more: str | None = None) -> str:
     return f"{count(value)} {one if value == 1 else more or one + 's'}"
 
 
+def group(name: str, group_by: str) -> str:
+    """A group of calls; those that did not name theirs are "no prompt version", "no model"."""
+    field = "model" if group_by == "service" else group_by.replace("_", " ")
+    return name or f"no {field}"
+
+
 def clock(at: datetime | None, zone: ZoneInfo) -> str:
     """Time of day and date, in the settings' time zone: Tue 18 Nov 14:02."""
     if at is None:

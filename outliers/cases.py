@@ -27,7 +27,7 @@ class Case:
         sentence: the whole case with its condition: "Answers came in the wrong language for prompt faq@v7:
             118 of 130 calls, 64 users, since Tue 14:00".
         cohort: the finding it was nominated from, with its condition and figures.
-        seed_call_id: the worst call of the cohort.
+        seed_call_id: the worst call of the cohort that shows what its sentence says.
         root_cause, owner: written by a person; None before.
         nominated_at_ms: milliseconds since 1970 (UTC); None while so far.
     """

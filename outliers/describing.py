@@ -93,7 +93,7 @@ def describe(
         users=users,
         first_seen_at_ms=first_seen_ms,
         p_value=tested.p_value,
-        examples=tuple(call.id for call in worst[:EXAMPLES]),
+        examples=_examples(worst, what, question),
         what_failed=what,
         n_what_failed=n_what,
         severity=float(np.nanmean(calls.p_bad[inside])) if np.isfinite(calls.p_bad[inside]).any() else 0.0,
@@ -132,6 +132,13 @@ def _what_failed(worst: list[WorstCall], n_hit: int, question: Question) -> tupl
         if 2 * n > len(bad) and what:
             return what, n
     return "", n_hit
+
+
+def _examples(worst: list[WorstCall], what: str, question: Question) -> tuple[str, ...]:
+    """Return ids, first of the calls that show what the sentence says, then of the others; each worst first."""
+    if what and question.about == "bad":
+        worst = sorted(worst, key=lambda call: failure(call.parts) != what)  # stable
+    return tuple(call.id for call in worst[:EXAMPLES])
 
 
 def failure(parts: tuple[Part, ...]) -> str:

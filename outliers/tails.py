@@ -24,8 +24,11 @@ from outliers.intervals import calls_needed, order_statistic_ranks
 #: The quantiles that pages show.
 QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.999)
 MEASURES = ("total", "first_token", "per_output_token")
-#: Fields of a slice; "none" is all calls together. A prompt version is shown as "faq@v7".
-GROUPINGS = ("none", "provider", "model", "prompt", "prompt_version", "environment", "release")
+#: Fields that latencies are counted by.
+FIELDS = ("provider", "model", "prompt", "prompt_version", "environment", "release")
+#: What calls can be grouped by; "none" is all calls together. A prompt version is shown as "faq@v7". A
+#: service is a model at a provider, "together llama-2-13b-chat": two providers of one model are two services.
+GROUPINGS = ("none", "service", *FIELDS)
 
 HOUR_MS = 3_600_000
 
@@ -112,13 +115,14 @@ def tails(
     Args:
         group_by: one of `GROUPINGS`.
         measure: one of `MEASURES`.
-        only: keep calls with these values of slice fields ({"environment": "production"}).
+        only: keep calls with these values of fields ({"environment": "production"}).
 
     Raises:
         UnknownGrouping: no such field or measure.
     """
     _check(group_by, measure, only)
-    slices = slices_of(connection, project_id, only)
+    groups = group_names(slices_of(connection, project_id), group_by)
+    kept = slices_of(connection, project_id, only)
     counts: dict[str, dict[tuple[str, int], list[float]]] = defaultdict(lambda: defaultdict(lambda: [0, 0.0]))
     rows = connection.execute(
         select(
@@ -137,9 +141,8 @@ def tails(
         .group_by(_count.c.slice_id, _count.c.outcome, _count.c.bucket)
     )
     for slice_id, outcome, bucket, n, weight in rows:
-        fields = slices.get(slice_id)
-        if fields is not None:
-            cell = counts[group_name(fields, group_by)][outcome, bucket]
+        if slice_id in kept:
+            cell = counts[groups[slice_id]][outcome, bucket]
             cell[0] += n
             cell[1] += weight
     found = [_tail(group, cells) for group, cells in counts.items()]
@@ -175,9 +178,10 @@ def slowest(
         _call.c.started_at_ms < until_ms,
         value.is_not(None),
     ]
-    fields = _fields_of(group_by, group, only)
-    if fields:
-        window.append(_call.c.slice_id.in_(list(slices_of(connection, project_id, fields))))
+    if group_by != "none" or only:
+        groups = group_names(slices_of(connection, project_id), group_by)
+        kept = slices_of(connection, project_id, only)
+        window.append(_call.c.slice_id.in_([one for one in kept if groups[one] == group]))
     # First the keys alone: for whole answers of all calls the index has all that this takes.
     top = (
         select(_call.c.seq, value.label("value"))
@@ -216,13 +220,24 @@ def slices_of(
     return {row["id"]: dict(row) for row in connection.execute(select(_slice).where(kept)).mappings()}
 
 
-def group_name(fields: Mapping[str, Any], group_by: str) -> str:
-    """Return the name of the group that a slice belongs to."""
-    if group_by == "none":
-        return "all"
-    if group_by == "prompt_version":
-        return versioned(fields["prompt"], fields["prompt_version"])
-    return str(fields[group_by])
+def group_names(slices: Mapping[int, Mapping[str, Any]], group_by: str) -> dict[int, str]:
+    """Return the name of the group that each slice of a project belongs to.
+
+    A service goes by its model alone where the project has one provider.
+    """
+    many_providers = len({fields["provider"] for fields in slices.values()}) > 1
+
+    def _name(fields: Mapping[str, Any]) -> str:
+        if group_by == "none":
+            return "all"
+        if group_by == "prompt_version":
+            return versioned(fields["prompt"], fields["prompt_version"])
+        if group_by == "service":
+            provider = fields["provider"] if many_providers else ""
+            return f"{provider} {fields['model']}".strip()
+        return str(fields[group_by])
+
+    return {slice_id: _name(fields) for slice_id, fields in slices.items()}
 
 
 def versioned(prompt: str, version: str) -> str:
@@ -230,25 +245,14 @@ def versioned(prompt: str, version: str) -> str:
     return f"{prompt}@{version}" if version else prompt
 
 
-def _fields_of(group_by: str, group: str, only: Mapping[str, str] | None) -> dict[str, str]:
-    fields = dict(only or {})
-    if group_by == "prompt_version":
-        fields["prompt"], _at, fields["prompt_version"] = (
-            group.rpartition("@") if "@" in group else (group, "", "")
-        )
-    elif group_by != "none":
-        fields[group_by] = group
-    return fields
-
-
 def _check(group_by: str, measure: str, only: Mapping[str, str] | None) -> None:
     if measure not in MEASURES:
         raise UnknownGrouping(f"No measure {measure!r}; take one of {', '.join(MEASURES)}.")
-    for field in (group_by, *(only or {})):
-        if field not in GROUPINGS:
-            raise UnknownGrouping(
-                f"Latencies are not counted by {field!r}; take one of {', '.join(GROUPINGS)}."
-            )
+    if group_by not in GROUPINGS:
+        raise UnknownGrouping(f"No grouping {group_by!r}; take one of {', '.join(GROUPINGS)}.")
+    for field in only or {}:
+        if field not in FIELDS:
+            raise UnknownGrouping(f"Latencies are not counted by {field!r}; take one of {', '.join(FIELDS)}.")
 
 
 def _measured(measure: str) -> Any:

@@ -10,14 +10,16 @@ from dashboards.filters import LatencyQuery, Window, window_of
 from dashboards.panels import Panel, panel
 from dashboards.queries.calls import Newest, newest_call
 from dashboards.queries.cases import Cohort, cohorts
-from dashboards.queries.latencies import GroupTail, Latencies, latencies
-from dashboards.words import count, duration, many
+from dashboards.queries.latencies import FarOut, Latencies, latencies
+from dashboards.words import count, duration, group, many
 from ingest.settings import Settings
 from ingest.tables import DEFAULT_PROJECT
 from outliers.weeks import weeks_between
 
 #: Conditions are computed per week; a long window shows those of its last ones.
 WEEKS_OF_CONDITIONS = 2
+#: A headline names so many waits, and of more the longest.
+WAITS_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -81,26 +83,32 @@ def build(connection: Connection, settings: Settings, asked: LatencyQuery, now: 
 
 
 def _headline(read: Latencies | None) -> str:
-    """Name the group whose slow end is longest: by its calls beyond ten medians, else by its slowest call."""
+    """Name the group whose p95 hides most; where none hides anything, the one with the slowest call."""
     if read is None:
         return "Latency"
     if not read.groups:
         return "No latencies in this window."
-    far = [(group, group.far_out) for group in read.groups if group.far_out]
-    if far:
-        group, out = max(far, key=lambda pair: pair[1].calls[0].value_ms / pair[1].threshold_ms)
-        at_least = "at least " if out.at_least else ""
-        return (
-            f"{_name(group, read)}: {at_least}{count(out.n)} of {count(out.n_answered)} answered calls took "
-            f"longer than 10× the median, up to {duration(out.calls[0].value_ms)}."
-        )
-    slowest = [group for group in read.groups if group.slowest_ms is not None]
-    if not slowest:
-        return f"{many(sum(group.n for group in read.groups), 'call')}, none of them answered."
-    group = max(slowest, key=lambda group: group.slowest_ms or 0.0)
-    slowest_ms = duration(group.slowest_ms)
-    return f"No call took longer than 10× its median; the slowest, {slowest_ms}, is of {_name(group, read)}."
+    first = read.groups[0]
+    if first.far_out is not None:
+        return _far_out(group(first.group, read.group_by), first.far_out, first.p95.value_ms)
+    slowest = max(read.groups, key=lambda one: one.slowest_ms or 0.0)
+    if slowest.slowest_ms is None:
+        return f"{many(sum(one.n for one in read.groups), 'call')}, none of them answered."
+    return (
+        f"No call took longer than 10× its median; the slowest, {duration(slowest.slowest_ms)}, "
+        f"is of {group(slowest.group, read.group_by)}."
+    )
 
 
-def _name(group: GroupTail, read: Latencies) -> str:
-    return group.group or f"No {read.group_by.replace('_', ' ')}"
+def _far_out(name: str, far: FarOut, p95_ms: float | None) -> str:
+    few = far.n <= WAITS_NAMED and not far.at_least
+    waits = ", ".join(duration(call.value_ms) for call in far.calls) if few else ""
+    said = (
+        f"{name}: {'at least ' if far.at_least else ''}{count(far.n)} of {count(far.n_answered)} answered "
+        f"calls took longer than 10× the median: {waits or 'up to ' + duration(far.calls[0].value_ms)}."
+    )
+    if p95_ms is None:
+        return said
+    return f"{said} Its p95, {duration(p95_ms)}, " + (
+        "hides them." if p95_ms < far.threshold_ms else "is as long."
+    )

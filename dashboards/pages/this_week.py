@@ -53,7 +53,7 @@ class ThisWeekPage:
         so_far: the running week's figures and what leads in it; data None where `running`.
         changes: what changed since the week before: all calls first, then prompts.
         users: who had it worst.
-        tail: latencies by model.
+        tail: latencies by service, a model at a provider.
         tail_conditions: what sets the slow tail apart, as sentences.
         newest: the newest call of all; data None in an empty store.
     """
@@ -115,7 +115,7 @@ def build(connection: Connection, settings: Settings, asked: WeekQuery, now: dat
         tail=panel(
             "The tail",
             connection,
-            lambda: latencies(connection, DEFAULT_PROJECT, window, group_by="model", measure="total"),
+            lambda: latencies(connection, DEFAULT_PROJECT, window, group_by="service", measure="total"),
         ),
         tail_conditions=panel(
             "What sets the tail apart",

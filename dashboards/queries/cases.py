@@ -32,7 +32,7 @@ class Cohort:
         users: distinct users with a bad (or slow) call under the condition.
         first_seen_at: its first bad (or slow) call.
         what_failed: what most of these calls have in common ("wrong_language"); "" where nothing stands out.
-        examples: ids of calls, worst first.
+        examples: ids of calls: first those that show `what_failed`, then others; each worst first.
     """
 
     about: str
@@ -64,7 +64,7 @@ class CaseShown:
         status: nominated, picked, root_cause, fixed or verified; "so_far" while the week runs.
         sentence: the whole case, condition included.
         cohort: the calls that it speaks of.
-        seed: the worst of them; None where it is not kept any more.
+        seed: the worst of them that shows it; None where it is not kept any more.
         root_cause, owner: written by a person; None before.
         nominated_at: None while so far.
     """

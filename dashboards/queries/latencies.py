@@ -13,10 +13,10 @@ from sqlalchemy import Connection
 from dashboards.filters import Window
 from dashboards.memory import remembered
 from dashboards.words import moment
-from outliers.tails import HOUR_MS, Quantile, SlowCall, Tail, group_name, slices_of, slowest, tails
+from outliers.tails import HOUR_MS, Quantile, SlowCall, Tail, group_names, slices_of, slowest, tails
 
-#: Groups that a page shows, the ones with most calls first.
-GROUPS_MAX = 12
+#: Groups that an answer holds at most.
+GROUPS_MAX = 24
 #: "Far out" is beyond this many medians: a wait that nobody planned for.
 FAR_OUT_MEDIANS = 10
 #: Slowest calls that far-out calls are counted in; past it a count reads "at least".
@@ -104,6 +104,18 @@ class GroupTail:
     slowest_ms: float | None
     far_out: FarOut | None
 
+    @property
+    def p95(self) -> QuantileShown:
+        """The quantile that most people watch, and that a few slow calls hide behind."""
+        return next(quantile for quantile in self.quantiles if quantile.q == 0.95)
+
+    @property
+    def hidden(self) -> float:
+        """How many times its p95 the slowest call took; 0 without a call far out or without a p95."""
+        if self.far_out is None or not self.p95.value_ms:
+            return 0.0
+        return self.far_out.calls[0].value_ms / self.p95.value_ms
+
 
 @dataclass(frozen=True)
 class Latencies:
@@ -112,7 +124,8 @@ class Latencies:
     Attributes:
         measure: total, first_token or per_output_token.
         group_by: the field that groups are of.
-        groups: most calls first, at most GROUPS_MAX; `n_groups` is how many there are.
+        groups: first those with calls far out, the one whose p95 hides most before the others; then those
+            with most calls. At most GROUPS_MAX; `n_groups` is how many there are.
         slowest: the window's slowest calls.
     """
 
@@ -156,17 +169,19 @@ def _latencies(
     slow = slowest(
         connection, project_id, window.since_ms, window.until_ms, measure=measure, limit=SLOWEST_READ
     )
-    slices = slices_of(connection, project_id)
+    names = group_names(slices_of(connection, project_id), group_by)
     by_group: dict[str, list[SlowCall]] = {}
     for call in slow:
         if call.outcome == "answered":
-            by_group.setdefault(group_name(slices[call.slice_id], group_by), []).append(call)
+            by_group.setdefault(names[call.slice_id], []).append(call)
     # Every call slower than this was read.
     all_from_ms = slow[-1].value_ms if len(slow) == SLOWEST_READ else 0.0
+    groups = [_group(tail, by_group.get(tail.group, []), all_from_ms) for tail in found]
+    groups.sort(key=lambda group: (group.far_out is None, -group.hidden))  # stable: then by calls
     return Latencies(
         measure=measure,
         group_by=group_by,
-        groups=tuple(_group(tail, by_group.get(tail.group, []), all_from_ms) for tail in found[:GROUPS_MAX]),
+        groups=tuple(groups[:GROUPS_MAX]),
         n_groups=len(found),
         slowest=tuple(_slow_line(call) for call in slow[:slowest_shown]),
     )

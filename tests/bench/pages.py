@@ -45,7 +45,7 @@ PAGES: dict[str, Address] = {
     "calls_found_by_a_word": lambda source, _calls: ("/calls", f"q={source.choice(WORDS)}"),
     "calls_found_by_an_unheard_word": lambda _source, _calls: ("/calls", "q=unheard-of"),
     "call": lambda source, calls: (f"/calls/{quote(call_id(source.randrange(calls)))}", ""),
-    "latency_by_model": lambda _source, _calls: ("/latency", ""),
+    "latency_by_service": lambda _source, _calls: ("/latency", ""),
     "latency_by_prompt_version": lambda _source, _calls: ("/latency", "group_by=prompt_version"),
     "rubrics": lambda _source, _calls: ("/rubrics", ""),
     "rubric": lambda _source, _calls: ("/rubrics/tone", ""),

@@ -80,6 +80,30 @@ def test_a_weeks_case_is_its_cohort_in_a_sentence(store: OpenStore, settings: Se
     assert case.seed_call_id == case.cohort.examples[0] == f"call-{seed}"
 
 
+def test_a_case_opens_on_a_call_that_failed_as_its_sentence_says(
+    store: OpenStore, settings: Settings
+) -> None:
+    """Worse calls of the cohort that failed otherwise come after those that show what the sentence says."""
+    sent = troubled(4)
+    wrong = [call for call in sent if call["kind"] == "wrong_language" and call["prompt_version"] == "v9"]
+    for call in wrong[:6]:
+        call |= {"outcome": "failed", "error_type": "timeout", "p_fail": 0.0, "kind": None}
+    for call in wrong[6:12]:
+        call |= {"p_fail": 0.995, "kind": "repeated"}
+    store.write(partial(put_calls, calls=sent))
+    run(store, settings, AFTER_MS)
+    with store.read() as connection:
+        case = case_of(connection, 1, WEEK.id)
+    assert case is not None
+    assert case.cohort.what_failed == "wrong_language"
+    by_id = {f"call-{place}": call for place, call in enumerate(sent, 1)}
+    shown = [by_id[one] for one in case.cohort.examples]
+    assert {call["kind"] for call in shown} == {"wrong_language"}
+    assert [call["p_fail"] for call in shown] == sorted((call["p_fail"] for call in shown), reverse=True)
+    assert shown[0] == max((call for call in wrong[12:]), key=lambda call: call["p_fail"])
+    assert case.seed_call_id == case.cohort.examples[0]
+
+
 def test_a_running_week_is_shown_so_far_and_nominated_when_it_ends(
     store: OpenStore, settings: Settings
 ) -> None:

@@ -145,6 +145,43 @@ def test_tails_of_a_store_by_group_and_window(store: OpenStore) -> None:
     assert nothing == other_project == []
 
 
+def test_one_model_at_two_providers_is_two_services(store: OpenStore) -> None:
+    sent = [
+        {
+            "started_at_ms": MONDAY_MS + i * 60_000,
+            "provider": provider,
+            "model": model,
+            "prompt": f"p{i % 2}",
+            "latency_ms": latency_ms + i,
+        }
+        for provider, model, latency_ms in (
+            ("together", "llama 13b", 9_000),
+            ("groq", "llama 13b", 100),
+            ("", "own", 5),
+        )
+        for i in range(4)
+    ]
+    store.write(partial(put_calls, calls=sent))
+    window = (1, MONDAY_MS, MONDAY_MS + HOUR_MS)
+    with store.read() as connection:
+        n = {t.group: t.n for t in tails(connection, *window, group_by="service")}
+        [one] = tails(connection, *window, group_by="service", only={"provider": "groq"})
+        slow = slowest(connection, *window, group_by="service", group="groq llama 13b", limit=2)
+    assert n == {"together llama 13b": 4, "groq llama 13b": 4, "own": 4}
+    assert one.group == "groq llama 13b"
+    assert [call.value_ms for call in slow] == [103, 102]
+
+
+def test_with_one_provider_a_service_goes_by_its_model(store: OpenStore) -> None:
+    sent = [
+        {"started_at_ms": MONDAY_MS, "provider": "groq", "model": model, "latency_ms": 5} for model in "ab"
+    ]
+    store.write(partial(put_calls, calls=sent))
+    with store.read() as connection:
+        found = tails(connection, 1, MONDAY_MS, MONDAY_MS + HOUR_MS, group_by="service")
+    assert [tail.group for tail in found] == ["a", "b"]
+
+
 def test_a_grouping_that_is_none_is_refused_with_those_that_are(store: OpenStore) -> None:
     with store.read() as connection:
         with pytest.raises(UnknownGrouping, match="prompt_version"):
