@@ -135,9 +135,9 @@ def _what_failed(worst: list[WorstCall], n_hit: int, question: Question) -> tupl
 
 
 def _examples(worst: list[WorstCall], what: str, question: Question) -> tuple[str, ...]:
-    """Return ids, first of the calls that show what the sentence says, then of the others; each worst first."""
+    """Return ids: first of calls that show what the sentence says, then of others; each worst first."""
     if what and question.about == "bad":
-        worst = sorted(worst, key=lambda call: failure(call.parts) != what)  # stable
+        worst = sorted(worst, key=lambda call: not _shows(call.parts, what))  # stable
     return tuple(call.id for call in worst[:EXAMPLES])
 
 
@@ -147,8 +147,15 @@ def failure(parts: tuple[Part, ...]) -> str:
     "rude" (a guard's kind), "rubric faithfulness", "thumbs_down", "signal refund", "slow", "error Timeout".
     """
     part = max((part for part in parts if part.known), key=lambda part: part.share, default=None)
-    if part is None:
-        return ""
+    return "" if part is None else _failure_of(part)
+
+
+def _shows(parts: tuple[Part, ...], what: str) -> bool:
+    """Whether this went wrong in a call, whatever else did: a thumbs-down hides no cut-off answer."""
+    return any(part.known and part.b >= BAD_FROM and _failure_of(part) == what for part in parts)
+
+
+def _failure_of(part: Part) -> str:
     if part.name == "latency":
         return "slow"
     if part.name == "error":

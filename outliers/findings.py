@@ -37,7 +37,7 @@ class Finding:
         users: distinct users with a bad (or slow) call under the condition.
         first_seen_at_ms: its first bad (or slow) call, milliseconds since 1970 (UTC).
         p_value: in the half of the users that did not find it.
-        examples: ids of calls, at most 10: first those that show `what_failed`, then others; each worst first.
+        examples: ids of at most 10 calls: those that show `what_failed`, then others; each worst first.
         what_failed: what most of these calls have in common, "wrong_language"; "" where nothing stands out.
         n_what_failed: calls under the condition that failed so.
         severity: mean P(bad) of the calls under the condition.

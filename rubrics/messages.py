@@ -101,7 +101,9 @@ def _part_text(part: Mapping[str, Any]) -> str:
     function = part.get("function")
     if isinstance(function, Mapping):
         return f"[tool call {function.get('name', '?')}({_short(function.get('arguments', ''))})]"
-    if kind in ("tool_use", "function_call", "server_tool_use", "custom_tool_call"):
+    # Without a type, name and arguments are a call as the SDK and OpenTelemetry intake keep it.
+    bare_call = not kind and "name" in part and "arguments" in part
+    if bare_call or kind in ("tool_use", "function_call", "server_tool_use", "custom_tool_call"):
         given = part.get("arguments", part.get("input", ""))
         return f"[tool call {part.get('name', '?')}({_short(given)})]"
     if kind in ("tool_result", "function_call_output", "custom_tool_call_output"):

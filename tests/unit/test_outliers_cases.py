@@ -24,6 +24,7 @@ from outliers.settled import settled
 from outliers.tables import WeekCase
 from outliers.weekly import compute_weeks
 from outliers.weeks import week_by_id
+from outliers.worst import calls_by_seq
 from tests.rows import HOUR_MS, put_calls, quiet_calls
 
 UTC = ZoneInfo("UTC")
@@ -89,18 +90,19 @@ def test_a_case_opens_on_a_call_that_failed_as_its_sentence_says(
     for call in wrong[:6]:
         call |= {"outcome": "failed", "error_type": "timeout", "p_fail": 0.0, "kind": None}
     for call in wrong[6:12]:
-        call |= {"p_fail": 0.995, "kind": "repeated"}
+        call |= {"p_fail": 0.995, "kind": "repeated", "signals": ("thumbs_down", "escalate")}
     store.write(partial(put_calls, calls=sent))
     run(store, settings, AFTER_MS)
     with store.read() as connection:
         case = case_of(connection, 1, WEEK.id)
+        cohort = [place for place, call in enumerate(sent, 1) if call["prompt_version"] == "v9"]
+        worst = calls_by_seq(connection, cohort)
     assert case is not None
     assert case.cohort.what_failed == "wrong_language"
-    by_id = {f"call-{place}": call for place, call in enumerate(sent, 1)}
-    shown = [by_id[one] for one in case.cohort.examples]
-    assert {call["kind"] for call in shown} == {"wrong_language"}
-    assert [call["p_fail"] for call in shown] == sorted((call["p_fail"] for call in shown), reverse=True)
-    assert shown[0] == max((call for call in wrong[12:]), key=lambda call: call["p_fail"])
+    showing = {f"call-{place}" for place, call in enumerate(sent, 1) if call["kind"] == "wrong_language"}
+    worst_first = [call.id for call in worst if call.id in showing]
+    assert worst[0].id not in showing
+    assert list(case.cohort.examples) == worst_first[:10]
     assert case.seed_call_id == case.cohort.examples[0]
 
 

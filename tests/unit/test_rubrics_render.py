@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rubrics import CallView, Rubric, load_rubrics, new_fence
+from rubrics import CallView, Rubric, load_rubrics, new_fence, text_of
 from rubrics.fences import ITEM_CHARS, cut_middle, escape, unescape
 from rubrics.language import FIELD_CHARS_MAX, VIEW_CHARS_MAX
 from rubrics.rendering import render_view
@@ -280,3 +280,9 @@ def test_rubrics_of_one_view_render_the_same_for_one_fence(shipped: dict[str, Ru
         by_view.setdefault(rubric.view_blob, set()).add(rubric.render(call, fence=fence))
     assert sorted(len(texts) for texts in by_view.values()) == [1, 1]
     assert shipped["tone"].render(call) != shipped["tone"].render(call)
+
+
+def test_a_tool_call_as_the_sdk_keeps_it_is_named() -> None:
+    call = {"id": "call_1", "name": "find_order", "arguments": '{"number": 17}'}
+    kept = [{"role": "assistant", "content": "One moment.", "tool_calls": [call]}]
+    assert text_of(kept) == 'One moment.\n[tool call find_order({"number": 17})]'
