@@ -26,6 +26,7 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file ingest/sdk/pyproject.toml --no-site-packages -p lowlight
 	$(BIN)/lint-imports
 
 format: $(STAMP)

@@ -179,7 +179,7 @@ def _version(rubric: Rubric) -> str:
 def _answered_without_a_model(rubric: Rubric) -> str:
     if not rubric.visible:
         return "without a model: ungraded"
-    return f"without a model: answered by {', '.join(rubric.visible)}"
+    return f"without a model: answered by {', '.join(rubric.visible)}, for calls with a source"
 
 
 def _told(problems: list[Problem]) -> str:

@@ -2,7 +2,7 @@
 
 Flow: Texts -> LocalCritic.read -> Reading (a `guard_reading` row) -> LocalCritic.grade -> a score row,
 or `ungraded` with its reason. No model reads the text: a level from here is a stated convention over
-visible failures and grounding until labels calibrate it.
+visible failures and grounding until labels calibrate it, and without a source there is none.
 """
 
 import json
@@ -25,6 +25,10 @@ from critic.local.texts import Texts
 VERSION = "local:guard+grounding 1"
 #: In a rubric's `visible`: answer by how closely the output keeps to its source.
 GROUNDING = "grounding"
+#: Why a call without a source gets no level (docs/decisions/0008).
+WITHOUT_SOURCE = (
+    "without a source or labels a level would be a guess; failures that show are reported beside it"
+)
 #: Least outputs with a source for quantile tables of a team's own.
 OWN_SOURCES_MIN = 50
 
@@ -143,10 +147,11 @@ class LocalCritic:
     def grade(self, reading: Reading, visible: Sequence[str]) -> Grade | Ungraded:
         """Answer a rubric by what can be seen, or say why not.
 
-        The probability of the rubric's visible kinds is the mass on levels 1 and 2. The rest lies around
-        the level that the grounding quantile stands for where the rubric names "grounding", else around
-        the middle. A rubric that names it asks about a source: without one nothing can be answered, however
-        few names look swapped.
+        Without a source every level is withheld: the reading itself says which failure shows. An empty
+        output is the exception, under a rubric that names it: there is nothing that would have to be read.
+        With a source the probability of the rubric's visible kinds is the mass on levels 1 and 2. The rest
+        lies around the level that the grounding quantile stands for where the rubric names "grounding",
+        else around the middle.
 
         Args:
             reading: of the call.
@@ -157,22 +162,21 @@ class LocalCritic:
             return Ungraded("no model read the text")
         if reading.p_fail is None or reading.kinds is None:
             return Ungraded("no output was sent with this call")
-        grounded = GROUNDING in visible and reading.grounding is not None
-        if GROUNDING in visible and not grounded:
-            return Ungraded("no source was sent with this call, so its faithfulness cannot be checked")
+        if reading.kind == "empty":
+            if "empty" not in kinds:
+                return Ungraded("the output is empty: there is nothing to judge")
+        elif reading.grounding is None:
+            return Ungraded(WITHOUT_SOURCE)
+        grounding = reading.grounding if GROUNDING in visible else None
         failed = min(1.0, sum(reading.kinds[kind] for kind in kinds))
-        rest = (
-            _around_quantile(reading.grounding, self.base_rate)
-            if grounded and reading.grounding is not None
-            else _around_middle()
-        )
+        rest = _around_middle() if grounding is None else _around_quantile(grounding, self.base_rate)
         mass = [(1.0 - failed) * share for share in rest]
         for level, share in enumerate(_FAILED):
             mass[level] += failed * share
         total = math.fsum(mass)
         why = {kind: round(reading.kinds[kind], 6) for kind in kinds}
-        if grounded and reading.grounding is not None:
-            why[GROUNDING] = round(reading.grounding, 4)
+        if grounding is not None:
+            why[GROUNDING] = round(grounding, 4)
         return Grade(tuple(value / total for value in mass), why)
 
 

@@ -147,7 +147,7 @@ def ungraded_figure(data: Path) -> Figure:
     withheld = [
         isinstance(critic.grade(reading, visible), Ungraded)
         for reading in readings
-        for visible in ((), ("grounding",))
+        for visible in ((), ("grounding",), KINDS)
     ]
     share = float(np.mean(withheld))
     return Figure(

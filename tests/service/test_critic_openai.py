@@ -24,6 +24,9 @@ from tests.service.critic_runs import (
     write_rubric,
 )
 
+#: Without one the local critic gives no level.
+SOURCE = "Parcels arrive on Mondays."
+
 
 @pytest.fixture
 def provider() -> Iterator[DecisionsProvider]:
@@ -70,7 +73,7 @@ def test_rubrics_with_the_same_view_share_a_request_and_others_do_not(
 ) -> None:
     write_rubric(rubrics_dir, "fluency")
     write_rubric(rubrics_dir, "faithfulness", view="{{ context }}\n\n{{ output }}")
-    send(store, settings, {"context": "Parcels arrive on Mondays."})
+    send(store, settings, {"context": SOURCE})
     judge(settings, store)
     asked = sorted([question.name for question in request.questions] for request in provider.requests)
     assert asked == [["accuracy", "fluency"], ["faithfulness"]]
@@ -151,7 +154,7 @@ def test_a_spent_quota_pauses_the_critic_and_the_next_one_takes_over(
     spent = Fault(429, "insufficient_quota", "insufficient_quota", headers={"retry-after": "1"})
     provider.fault_for = lambda _request: spent
     two = with_critics(settings, rubrics_dir, provider, critic=f"{OPENAI},local", critic_in_flight_max=2)
-    send(store, two, *({} for _ in range(12)))
+    send(store, two, *({"context": SOURCE} for _ in range(12)))
 
     def scored_by_local(n: int) -> Any:
         return lambda backlog: backlog.by_status.get("scored", 0) == n and backlog.todo == 0
@@ -177,14 +180,14 @@ def test_new_calls_pass_a_paused_critic_by(
     (rubrics_dir / "accuracy.jinja").unlink()
     provider.fault_for = lambda _request: Fault(403, None, "insufficient_permissions")
     two = with_critics(settings, rubrics_dir, provider, critic=f"{OPENAI},local")
-    send(store, two, {"id": "first"})
+    send(store, two, {"id": "first", "context": SOURCE})
     sent_more = False
 
     def ended(backlog: Any) -> bool:
         nonlocal sent_more
         if backlog.paused and not sent_more:
             sent_more = True
-            send(store, two, {"id": "later"})
+            send(store, two, {"id": "later", "context": SOURCE})
         return sent_more and ("later", "tone", "local", "scored") in summary(store)
 
     judge(two, store, until=ended)

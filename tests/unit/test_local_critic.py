@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from critic.local import Grade, LocalCritic, Texts, Ungraded, fit_guard, input_text
+from critic.local.critic import WITHOUT_SOURCE
 from critic.local.features import FEATURES, Features
 from critic.local.plants import KINDS
 from tests.shared_data import data_folder
@@ -100,7 +101,8 @@ def test_an_output_that_was_never_sent_cannot_be_read(critic: LocalCritic) -> No
 
 def test_a_grade_is_a_distribution_whose_low_mass_is_the_visible_failure(critic: LocalCritic) -> None:
     """The guard's probability of the rubric's kinds is what lies on levels 1 and 2."""
-    for call in (BROKEN["rude"], *ordinary_calls()):
+    rude = Texts(GROUNDED.input, f"Are you an idiot? {GROUNDED.output}", GROUNDED.context)
+    for call in (rude, GROUNDED, BROKEN["off_topic"], BROKEN["swapped"]):
         reading = critic.read([call])[0]
         grade = critic.grade(reading, ("rude", "refusal"))
         assert isinstance(grade, Grade)
@@ -115,10 +117,30 @@ def test_what_no_model_read_is_not_graded(critic: LocalCritic) -> None:
     """No level where nothing visible answers the rubric, with the reason in words."""
     plain, grounded = critic.read([ordinary_calls()[0], GROUNDED])
     assert critic.grade(plain, ()) == Ungraded("no model read the text")
-    without = critic.grade(plain, ("grounding",))
-    assert isinstance(without, Ungraded)
-    assert "no source" in without.reason
+    assert critic.grade(grounded, ()) == Ungraded("no model read the text")
     assert isinstance(critic.grade(grounded, ("grounding",)), Grade)
+
+
+@pytest.mark.parametrize("visible", [("grounding",), ("rude",), KINDS, ("swapped", "grounding")])
+def test_without_a_source_the_level_is_withheld_and_the_failure_is_not(
+    critic: LocalCritic, visible: tuple[str, ...]
+) -> None:
+    """However sure the guard is: a level would be a number for what nobody read."""
+    for reading in critic.read([BROKEN["rude"], *ordinary_calls()]):
+        assert critic.grade(reading, visible) == Ungraded(WITHOUT_SOURCE)
+    rude = critic.read([BROKEN["rude"]])[0]
+    assert rude.kind == "rude"
+    assert (rude.p_fail or 0.0) > 0.5
+
+
+def test_an_empty_output_is_answered_where_a_rubric_names_it(critic: LocalCritic) -> None:
+    """Nothing has to be read to say that there is no answer, with a source or without."""
+    for context in ((), GROUNDED.context):
+        reading = critic.read([Texts(KETTLE, " \n", context)])[0]
+        grade = critic.grade(reading, ("empty", "truncated"))
+        assert isinstance(grade, Grade)
+        assert grade.score < 1.5
+        assert critic.grade(reading, ("rude",)) == Ungraded("the output is empty: there is nothing to judge")
 
 
 def test_closer_to_the_source_grades_higher(critic: LocalCritic) -> None:
@@ -171,8 +193,8 @@ def test_any_text_can_be_read(asked: str, output: str, context: list[str]) -> No
     assert all(math.isfinite(value) for value in (reading.kinds or {}).values())
     for visible in (KINDS, (*KINDS, "grounding")):
         grade = _SHIPPED.grade(reading, visible)
-        if reading.grounding is None and "grounding" in visible:
-            assert isinstance(grade, Ungraded)
+        if reading.grounding is None and reading.kind != "empty":
+            assert grade == Ungraded(WITHOUT_SOURCE)
             continue
         assert isinstance(grade, Grade)
         assert math.isclose(math.fsum(grade.probabilities), 1.0, abs_tol=1e-9)

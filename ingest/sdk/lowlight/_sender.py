@@ -81,8 +81,8 @@ class Sender:
             return None
         try:
             encoded = encode(entry[1], entry[2])
-        except Exception as problem:
-            self._drop("unreadable", 1, f"{kind[:-1]}: {type(problem).__name__}: {problem}")
+        except Exception as error:
+            self._drop("unreadable", 1, f"{kind[:-1]}: {type(error).__name__}: {error}")
             return None
         for field, problem in encoded.problems.items():
             self._tally.warn(f"{kind}:{field}", problem)
