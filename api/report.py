@@ -12,6 +12,8 @@ from typing import Any
 from sqlalchemy import Connection
 
 from critic.queue import backlog
+from dashboards.queries.calls import newest_call
+from dashboards.queries.volume import volume
 from ingest.settings import Settings
 from ingest.tables import DEFAULT_PROJECT
 from outliers.cases import Case, case_of
@@ -31,6 +33,8 @@ FINDINGS = 6
 def report_of(connection: Connection, settings: Settings, week_id: str | None = None) -> dict[str, Any]:
     """Return a week's report; the last ended week's unless one is named.
 
+    `newest_week` is that of the newest call, None in an empty store.
+
     Raises:
         UnknownWeek: no such week.
     """
@@ -38,8 +42,15 @@ def report_of(connection: Connection, settings: Settings, week_id: str | None = 
     zone = settings.zone
     week = week_by_id(week_id, zone) if week_id else last_ended(now_ms, zone)
     everybody = worst_users(connection, DEFAULT_PROJECT, week.since_ms, week.until_ms, zone=zone, limit=USERS)
+    newest = newest_call(connection, DEFAULT_PROJECT, zone)
     return {
-        "week": {"id": week.id, "since": _iso(week.since_ms), "until": _iso(week.until_ms)},
+        "week": {
+            "id": week.id,
+            "since": _iso(week.since_ms),
+            "until": _iso(week.until_ms),
+            "calls": volume(connection, DEFAULT_PROJECT, week).n,
+        },
+        "newest_week": None if newest is None else newest.week,
         "case": _case(case_of(connection, DEFAULT_PROJECT, week.id)),
         "findings": _findings(connection, week),
         "worst_users": [_user(one) for one in everybody.rows if one.n_bad],

@@ -18,20 +18,23 @@ def lines(report: dict[str, Any], address: str | None = None) -> Iterator[str]:
     """Yield the report's lines; with an address, calls are named by the page that shows them."""
     yield _heading(f"Week {report['week']['id']}", _span(report))
     yield ""
-    yield from _case(report, address)
-    yield from _also(report)
-    yield from _people(report)
-    yield from _tail(report)
-    yield from _note(report)
+    if report["week"]["calls"]:
+        yield from _case(report, address)
+        yield from _also(report)
+        yield from _people(report)
+        yield from _tail(report)
+        yield from _critic(report)
+    else:
+        yield from _elsewhere(report)
+    yield from _progress(report, address)
 
 
 def _span(report: dict[str, Any]) -> str:
     since = datetime.fromisoformat(report["week"]["since"])
     until = datetime.fromisoformat(report["week"]["until"]) - timedelta(seconds=1)
-    calls = sum(group["calls"] for group in report["tail"]["all"])
     failed = sum(group["failed"] for group in report["tail"]["all"])
     days = f"{since.day} {since:%b} to {until.day} {until:%b}"
-    return f"{days}, {many(calls, 'timed call')}, {count(failed)} failed"
+    return f"{days}, {many(report['week']['calls'], 'call')}, {count(failed)} failed"
 
 
 def _case(report: dict[str, Any], address: str | None) -> Iterator[str]:
@@ -90,19 +93,45 @@ def _tail(report: dict[str, Any]) -> Iterator[str]:
     yield ""
 
 
-def _note(report: dict[str, Any]) -> Iterator[str]:
-    critic, progress = report["critic"], report["progress"]
+def _elsewhere(report: dict[str, Any]) -> Iterator[str]:
+    newest = report["newest_week"]
+    if newest is None:
+        said = "No calls yet: `lowlight import` brings some in, and `lowlight demo` shows a full week."
+    else:
+        said = f"No calls in this week. The newest are of week {newest}: `lowlight report --week {newest}`"
+    yield INDENT + said
+    yield ""
+
+
+def _critic(report: dict[str, Any]) -> Iterator[str]:
+    critic = report["critic"]
     asked = sum(critic["by_status"].values())
     ungraded = critic["by_status"].get("ungraded", 0)
     if critic["critics"] == ["local"] and asked:
         yield "No model read these texts. The local critic sees failures that show, and how closely answers"
         yield f"follow their sources; {share(ungraded / asked)} of the levels asked for stay ungraded."
-    if not progress["settled"]:
-        waiting = max(progress["waiting_calls"], progress["calls_behind"])
-        yield (
-            f"Not final: {many(waiting, 'call')} and {many(progress['due_scores'], 'score')} are waiting "
-            "(`lowlight serve` works them off)."
-        )
+
+
+def _progress(report: dict[str, Any], address: str | None) -> Iterator[str]:
+    """Say what is missing, if anything; a store that never held a call misses nothing."""
+    progress = report["progress"]
+    if progress["settled"] or report["newest_week"] is None:
+        return
+    waiting, scores = progress["waiting_calls"], progress["due_scores"]
+    queue = [many(waiting, "call") if waiting else "", many(scores, "score") if scores else ""]
+    queued = " and ".join(filter(None, queue))
+    if queued and report["critic"]["critics"] == ["none"]:
+        yield f"Not final: {queued} wait for a critic, and no critic is configured (LOWLIGHT_CRITIC)."
+        return
+    if queued:
+        missing = f"{queued} {'waits' if waiting + scores == 1 else 'wait'} for the critic"
+    elif progress["calls_behind"]:
+        behind = progress["calls_behind"]
+        missing = f"{many(behind, 'call')} {'is' if behind == 1 else 'are'} not ranked yet"
+    else:
+        missing = "the ranking has not caught up with what came last"
+    remedy = "the server is at it" if address else "`lowlight serve` works it off"
+    yield f"Not final: {missing}; {remedy}."
 
 
 def _call(call_id: str, address: str | None) -> str:

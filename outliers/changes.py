@@ -23,7 +23,7 @@ MEASURES: dict[str, bool | None] = {
     "latency_p95_ms": True,
     "error_rate": True,
     "calls": None,
-    "cost_usd": True,
+    "cost_per_call_usd": True,
 }
 
 
@@ -49,7 +49,8 @@ class Change:
 
     Attributes:
         measure: of `MEASURES`: bad_rate (calls with P(bad) >= .5), thumbs_down_rate (of all thumbs),
-            latency_p95_ms (answered calls), error_rate (failed calls), calls, cost_usd (sum).
+            latency_p95_ms (answered calls), error_rate (failed calls), calls,
+            cost_per_call_usd (mean of the calls whose cost is known).
         prompt: None for all calls together.
         before: the week before, or the same part of it while this week runs.
         now: this week.
@@ -75,6 +76,7 @@ def changes_of(connection: Connection, project_id: int, week: Week) -> list[Chan
     return [
         Change(**{**change, "before": Estimate(**change["before"]), "now": Estimate(**change["now"])})
         for change in kept or []
+        if change["measure"] in MEASURES  # rows may be of a version that compared something else
     ]
 
 

@@ -2,14 +2,14 @@
 
 Flow: outliers.frame.WeekCalls of a week and of the one before -> `compare` -> outliers.changes.
 
-A share's noise is taken between persons, not calls (a ratio estimator, clustered: Cochran, Sampling
-Techniques, 3rd ed., section 6.4): one user's forty bad calls are one bad day. The noise of a sum is taken
-between days: it is as many times Poisson's as the days of the two weeks differ. False discoveries are held
-at 10 % over all figures compared.
+The noise of a share and of a cost per call is taken between persons, not calls (a ratio estimator, clustered:
+Cochran, Sampling Techniques, 3rd ed., section 6.4): one user's forty bad calls are one bad day. The noise of
+the number of calls is taken between days: it is as many times Poisson's as the days of the two weeks differ.
+False discoveries are held at 10 % over all figures compared.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -22,7 +22,7 @@ from outliers.intervals import Z95, discoveries, order_statistic_ranks, two_side
 #: Prompts compared, busiest first, and the calls one needs in either week.
 PROMPTS_MAX = 12
 PROMPT_CALLS_MIN = 30
-#: Whole days needed before a sum can be told from the days' own swings.
+#: Whole days needed before a number of calls can be told from the days' own swings.
 DAYS_MIN = 3
 FALSE_DISCOVERIES = 0.1
 
@@ -140,58 +140,70 @@ def _quantile(calls: WeekCalls, among: Mask) -> tuple[Estimate, float]:
     return Estimate(value, low, high, n), max(spread, 1e-3)
 
 
-def _sum(values_of: Callable[[WeekCalls], Floats]) -> Callable[[WeekCalls, Mask, WeekCalls, Mask], Compared]:
-    """Return the comparison of a sum over calls; NaN values are unknown and left out."""
-
-    def _compared(before: WeekCalls, theirs: Mask, now: WeekCalls, mine: Mask) -> Compared:
-        weeks = [_by_day(before, values_of(before), theirs), _by_day(now, values_of(now), mine)]
-        if not all(n for _days, _squares, n in weeks):
-            return (*(_estimate(*week, 1.0) for week in weeks), None)  # type: ignore[return-value]
-        noise = _noise([days for days, _squares, _n in weeks], [squares for _days, squares, _n in weeks])
-        was, is_now = (_estimate(*week, noise or 1.0) for week in weeks)
-        if noise is None or not was.value or not is_now.value:
-            return was, is_now, None
-        variance = sum(noise * squares / days.sum() ** 2 for days, squares, _n in weeks)
-        return was, is_now, two_sided_p(math.log(is_now.value / was.value) / math.sqrt(variance))
-
-    return _compared
+def _cost_per_call(before: WeekCalls, theirs: Mask, now: WeekCalls, mine: Mask) -> Compared:
+    was, was_spread = _mean(before, before.cost_usd, theirs)
+    is_now, spread = _mean(now, now.cost_usd, mine)
+    if not was.value or not is_now.value or not (was_spread or spread):
+        return was, is_now, None
+    z = math.log(is_now.value / was.value) / math.hypot(was_spread, spread)
+    return was, is_now, two_sided_p(z)
 
 
-def _by_day(calls: WeekCalls, values: Floats, among: Mask) -> tuple[Floats, float, int]:
-    """Return (sums of the week's days, sum of squares over calls, calls with a known value)."""
+def _mean(calls: WeekCalls, values: Floats, among: Mask) -> tuple[Estimate, float]:
+    """Return the mean of what is known, with its interval, and the standard error of its logarithm."""
     known = among & np.isfinite(values)
-    day = np.minimum((calls.started_at_ms[known] - calls.week.since_ms) // DAY_MS, 6)
-    return (
-        np.bincount(day, weights=values[known], minlength=7).astype(np.float64),
-        float((values[known] ** 2).sum()),
-        int(known.sum()),
-    )
+    n = int(known.sum())
+    if not n:
+        return UNKNOWN, math.nan
+    of_person = np.bincount(calls.people[known])
+    sums = np.bincount(calls.people[known], weights=values[known])
+    persons = int((of_person > 0).sum())
+    mean = float(sums.sum() / n)
+    if not mean:
+        return Estimate(0.0, None, None, n), math.nan
+    between = float(((sums - mean * of_person) ** 2).sum()) / n**2 * persons / max(1, persons - 1)
+    variance = max(between, float(values[known].var()) / n)
+    spread = math.sqrt(variance) / mean
+    return Estimate(mean, mean * math.exp(-Z95 * spread), mean * math.exp(Z95 * spread), n), spread
 
 
-def _noise(days: Sequence[Floats], squares: Sequence[float]) -> float | None:
+def _volume(before: WeekCalls, theirs: Mask, now: WeekCalls, mine: Mask) -> Compared:
+    was_days, days = _by_day(before, theirs), _by_day(now, mine)
+    noise = _noise(was_days, days)
+    was, is_now = (_total(week, noise or 1.0) for week in (was_days, days))
+    if noise is None or not was.value or not is_now.value:
+        return was, is_now, None
+    variance = noise * (1 / was.value + 1 / is_now.value)
+    return was, is_now, two_sided_p(math.log(is_now.value / was.value) / math.sqrt(variance))
+
+
+def _by_day(calls: WeekCalls, among: Mask) -> Floats:
+    """Return the calls of each of the week's days."""
+    day = np.minimum((calls.started_at_ms[among] - calls.week.since_ms) // DAY_MS, 6)
+    return np.bincount(day, minlength=7).astype(np.float64)
+
+
+def _noise(was: Floats, is_now: Floats) -> float | None:
     """Return how many times more than Poisson's the days of the two weeks differ, at least 1.
 
     Pearson's statistic of the days' ratios around the weeks' own ratio, by its degrees of freedom; None
     where fewer than three days have calls in both weeks.
     """
-    was, is_now = days
     both = (was > 0) & (is_now > 0)
     if both.sum() < DAYS_MIN:
         return None
     share = is_now.sum() / (was.sum() + is_now.sum())
     pooled = was[both] + is_now[both]
-    # what one unit of the sum weighs: 1 for counts, the mean cost by its own size for costs
-    unit = sum(squares) / (was.sum() + is_now.sum())
-    pearson = ((is_now[both] - share * pooled) ** 2 / (share * (1 - share) * pooled * unit)).sum()
+    pearson = ((is_now[both] - share * pooled) ** 2 / (share * (1 - share) * pooled)).sum()
     return max(1.0, float(pearson) / int(both.sum() - 1))
 
 
-def _estimate(days: Floats, squares: float, n: int, noise: float) -> Estimate:
+def _total(days: Floats, noise: float) -> Estimate:
+    n = int(days.sum())
     if not n:
         return UNKNOWN
-    total = float(days.sum())
-    spread = Z95 * math.sqrt(noise * squares) / total if total else 0.0
-    return Estimate(total, total * math.exp(-spread), total * math.exp(spread), n)
+    spread = Z95 * math.sqrt(noise / n)
+    return Estimate(float(n), n * math.exp(-spread), n * math.exp(spread), n)
 
 
 def _bad(calls: WeekCalls) -> Floats:
@@ -203,6 +215,6 @@ _COMPARED: dict[str, Callable[[WeekCalls, Mask, WeekCalls, Mask], Compared]] = {
     "thumbs_down_rate": _share(lambda calls: 1.0 - calls.thumb),
     "latency_p95_ms": _p95,
     "error_rate": _share(lambda calls: calls.failed.astype(np.float64)),
-    "calls": _sum(lambda calls: np.ones(len(calls))),
-    "cost_usd": _sum(lambda calls: calls.cost_usd),
+    "calls": _volume,
+    "cost_per_call_usd": _cost_per_call,
 }

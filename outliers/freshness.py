@@ -34,7 +34,8 @@ def freshness(connection: Connection, project_id: int) -> Freshness:
     behind = connection.execute(
         select(func.count())
         .select_from(_call)
-        .where(_call.c.seq > progress.get("calls", 0), _call.c.project_id == project_id)
+        # Without "+ 0" SQLite walks all of the project's calls instead of the few newest: 5 ms of every page.
+        .where(_call.c.seq > progress.get("calls", 0), _call.c.project_id + 0 == project_id)
     ).scalar_one()
     return Freshness(progress.get("ran_at_ms"), behind == 0, behind)
 

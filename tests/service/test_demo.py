@@ -166,7 +166,7 @@ def test_import_and_report_go_through_the_running_server(tmp_path: Path, setting
         )
         assert f"The critic of {address}" in done.stdout
         read = subprocess.run([*lowlight, "report", *url], capture_output=True, text=True, check=True)
-        assert "1 timed call" in read.stdout
+        assert "1 call, 0 failed" in read.stdout
         assert "No group of calls stands apart" in read.stdout
         unknown = subprocess.run(
             [*lowlight, "report", "--week", "soon", *url], capture_output=True, text=True, check=False

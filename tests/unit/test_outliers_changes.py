@@ -48,7 +48,7 @@ def test_two_quiet_weeks_differ_by_noise_alone() -> None:
     [
         ("latency_p95_ms", {"latency_ms": lambda call: call["latency_ms"] * 2}, True),
         ("latency_p95_ms", {"latency_ms": lambda call: call["latency_ms"] / 2}, False),
-        ("cost_usd", {"cost_usd": lambda call: call["cost_usd"] * 3}, True),
+        ("cost_per_call_usd", {"cost_usd": lambda call: call["cost_usd"] * 3}, True),
         ("bad_rate", {"p_bad": lambda call: 0.9 if call["input_tokens"] % 4 == 0 else 0.1}, True),
         ("error_rate", {"outcome": "failed"}, True),
     ],
@@ -81,11 +81,31 @@ def test_more_calls_are_told_from_a_bursty_days_swings() -> None:
     changes = compare(twice, before)
     [calls] = [change for change in changes if (change.measure, change.prompt) == ("calls", None)]
     assert (calls.moved, calls.worse) == (True, None)
+    assert not [change for change in changes if change.measure == "cost_per_call_usd" and change.moved], (
+        "more calls cost more together, and each as much as before"
+    )
 
     even = quiet_calls(source, WEEK.since_ms, 2000)
     burst = [{**even[0], "started_at_ms": WEEK.since_ms + 30 * HOUR_MS} for _ in range(300)]
     burst_week = frame_of(sorted([*even, *burst], key=lambda call: call["started_at_ms"]), WEEK)
     assert ("calls", None) not in moved(compare(burst_week, before))
+
+
+def test_one_users_dear_day_moves_no_cost() -> None:
+    """The cost of a call is told apart between persons, and only where it is known."""
+    source = random.Random(9)
+    before = frame_of(quiet_calls(source, BEFORE.since_ms, 2000), BEFORE)
+    calls = quiet_calls(source, WEEK.since_ms, 2000)
+    for call in calls[100:160]:
+        call |= {"user_id": "dear", "cost_usd": call["cost_usd"] * 20}
+    for call in calls[200:500]:
+        call["cost_usd"] = None
+    changes = compare(frame_of(calls, WEEK), before)
+    assert ("cost_per_call_usd", None) not in moved(changes)
+    [cost] = [c for c in changes if (c.measure, c.prompt) == ("cost_per_call_usd", None)]
+    known = [call["cost_usd"] for call in calls if call["cost_usd"] is not None]
+    assert cost.now.n == len(known) == 1700
+    assert cost.now.value == pytest.approx(sum(known) / len(known))
 
 
 def test_the_unknown_stays_unknown() -> None:
@@ -94,7 +114,7 @@ def test_the_unknown_stays_unknown() -> None:
     source = random.Random(3)
     calls = [{**call, "cost_usd": None, "signals": ()} for call in quiet_calls(source, WEEK.since_ms, 200)]
     changes = compare(frame_of(calls, WEEK), nothing)
-    assert {change.measure for change in changes} == set(MEASURES) - {"cost_usd", "thumbs_down_rate"}
+    assert {change.measure for change in changes} == set(MEASURES) - {"cost_per_call_usd", "thumbs_down_rate"}
     assert all(change.before.value is None and change.p_value is None for change in changes)
     assert not moved(changes)
 
