@@ -15,7 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
-from api import intake_routes, pages, read_routes, report_routes
+from api import intake_routes, langfuse_routes, otlp_routes, pages, read_routes, report_routes
 from api.drops import ClientDrops
 from api.errors import Refused
 from api.gate import Gate, allowed_hosts
@@ -24,6 +24,7 @@ from api.schema import newest_revision
 from ingest import wire
 from ingest.errors import StoreUnavailable, WriterBusy
 from ingest.intake import Intake
+from ingest.otlp.intake import OtlpIntake
 from ingest.settings import Settings
 from ingest.store import OpenStore
 
@@ -47,11 +48,14 @@ def create_app(
     app.state.store = store
     app.state.settings = settings
     app.state.intake = Intake(store, settings)
+    app.state.otlp = OtlpIntake(store, settings, app.state.intake)
     app.state.children = dict(children or {})
     app.state.drops = ClientDrops()
     app.add_middleware(Gate, allowed_hosts=allowed_hosts(settings.allowed_hosts))
     _say_errors_in_one_shape(app)
     app.include_router(intake_routes.router)
+    app.include_router(otlp_routes.router)
+    app.include_router(langfuse_routes.router)
     app.include_router(report_routes.router)
     app.include_router(read_routes.router)
     app.include_router(pages.router)

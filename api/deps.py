@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from ingest.intake import Intake
+from ingest.otlp.intake import OtlpIntake
 from ingest.settings import Settings
 from ingest.store import Store
 
@@ -26,6 +27,12 @@ async def _intake(request: Request) -> Intake:
     return intake
 
 
+async def _otlp(request: Request) -> OtlpIntake:
+    otlp: OtlpIntake = request.app.state.otlp
+    return otlp
+
+
 StoreDep = Annotated[Store, Depends(_store)]
 SettingsDep = Annotated[Settings, Depends(_settings)]
 IntakeDep = Annotated[Intake, Depends(_intake)]
+OtlpDep = Annotated[OtlpIntake, Depends(_otlp)]

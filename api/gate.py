@@ -98,9 +98,19 @@ async def read_json(request: Request) -> bytes:
     Raises:
         Refused: 415 for another type or encoding, 413 for too much, 400 for a broken gzip.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = content_type(request)
     if kind != "application/json":
         raise Refused(415, "not_json", f"Content-Type is {kind[:100]!r}; send application/json.")
+    return await read_body(request)
+
+
+def content_type(request: Request) -> str:
+    """Return the type of the request's body, in lower case, without parameters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def read_body(request: Request) -> bytes:
+    """Return a body of any type, unpacked, within its bounds. See `read_json`."""
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip", "x-gzip", ""):
         raise Refused(415, "unknown_encoding", f"Content-Encoding is {encoding[:100]!r}; send gzip or none.")

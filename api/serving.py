@@ -25,6 +25,7 @@ from critic import drivers
 from critic.process import run_critic
 from ingest.children import Child, Target
 from ingest.lock import ServerLock
+from ingest.otlp.closing import Closing
 from ingest.settings import Settings
 from ingest.store import OpenStore, sqlite_path
 from outliers.process import run_outliers
@@ -68,6 +69,9 @@ def serve(settings: Settings, *, ready: Callable[[str], None] | None = None) -> 
         stack.callback(store.close)
         children = _start_children(settings, store)
         stack.callback(_stop_children, children)
+        closing = Closing(store, settings)
+        stack.callback(closing.stop)
+        closing.start()
         if lock is not None:
             lock.tell(address)
         app = create_app(settings, store, children)

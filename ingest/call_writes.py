@@ -61,8 +61,8 @@ def keep_calls(
     insert_rows(connection, "call", ("seq", "project_id", "slice_id", *CALL_COLUMNS), rows)
     insert_rows(connection, "call_text", ("call_seq", *TEXT_COLUMNS), texts)
     insert_rows(connection, "todo", ("call_seq", "reason"), [(call.seq, "new") for call in fresh])
-    _count_latencies(connection, fresh)
-    _see_users(connection, project_id, fresh)
+    count_latencies(connection, fresh)
+    see_users(connection, project_id, fresh)
     resolve_waiting(connection, project_id, fresh)
     return Kept(len(fresh), found)
 
@@ -123,7 +123,8 @@ ON CONFLICT (slice_id, hour, measure, outcome, bucket) DO UPDATE
 SET n = latency_count.n + excluded.n, weight = latency_count.weight + excluded.weight"""
 
 
-def _count_latencies(connection: Connection, calls: Sequence[NewCall]) -> None:
+def count_latencies(connection: Connection, calls: Sequence[NewCall]) -> None:
+    """Add what each call's `counted` says to the latencies of its slice, hour and outcome."""
     counts: dict[tuple[int, int, str, str, int], tuple[int, float]] = {}
     for call in calls:
         hour = call.started_at_ms // HOUR_MS
@@ -141,7 +142,7 @@ ON CONFLICT (project_id, user_id) DO UPDATE SET first_seen_at_ms = excluded.firs
 WHERE excluded.first_seen_at_ms < end_user.first_seen_at_ms"""
 
 
-def _see_users(connection: Connection, project_id: int, calls: Sequence[NewCall]) -> None:
+def see_users(connection: Connection, project_id: int, calls: Sequence[NewCall]) -> None:
     """Remember when each person first came; calls may arrive in any order."""
     first: dict[str, int] = {}
     for call in calls:

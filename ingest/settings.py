@@ -55,6 +55,15 @@ class Settings(BaseSettings):
         2.0, gt=0, description="First wait after a provider gave no answer; doubles up to five minutes."
     )
     critic_poll_s: float = Field(1.0, gt=0, description="How long the critic waits when it found no work.")
+    otlp_quiet_s: float = Field(
+        10.0,
+        ge=0,
+        description="How long after its last OpenTelemetry span or log a call is counted and judged; "
+        "exporters send every 5 s.",
+    )
+    otlp_open_s: float = Field(
+        60.0, ge=0, description="The same where a part of the call is known to be missing."
+    )
     refresh_s: float = Field(
         30.0, gt=0, description="Least time between two computations of the worst, the causes and the case."
     )

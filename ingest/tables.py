@@ -261,6 +261,68 @@ class Todo(SQLModel, table=True):
     reason: str
 
 
+class OtlpFragment(SQLModel, table=True):
+    """What one span or log record told of a call, kept until the call closes (docs/decisions, OTLP).
+
+    A row is open while `due_at_ms` is set; then its facts are in a call, or of use to none, and only what
+    later fragments may need to find that call remains, for an hour.
+    """
+
+    __tablename__ = "otlp_fragment"
+    __table_args__ = (
+        UniqueConstraint("project_id", "trace_id", "span_id", "digest"),
+        CheckConstraint(
+            "role in ('whole', 'client', 'head', 'tail', 'content', 'scope')", name="fragment_role_known"
+        ),
+        Index(
+            "otlp_fragment_due",
+            "due_at_ms",
+            sqlite_where=text("due_at_ms is not null"),
+            postgresql_where=text("due_at_ms is not null"),
+        ),
+        Index(
+            "otlp_fragment_closed",
+            "received_at_ms",
+            sqlite_where=text("due_at_ms is null"),
+            postgresql_where=text("due_at_ms is null"),
+        ),
+        Index(
+            "otlp_fragment_response",
+            "project_id",
+            "response_id",
+            sqlite_where=text("response_id is not null"),
+            postgresql_where=text("response_id is not null"),
+        ),
+        Index(
+            "otlp_fragment_pair",
+            "project_id",
+            "pair_key",
+            sqlite_where=text("pair_key is not null"),
+            postgresql_where=text("pair_key is not null"),
+        ),
+    )
+
+    seq: int | None = Field(default=None, primary_key=True, sa_type=Seq)
+    project_id: int
+    trace_id: str
+    span_id: str
+    #: of what was told: the same span sent again is the same fragment
+    digest: str
+    role: str
+    parent_span_id: str | None = None
+    #: nanoseconds since 1970; of a record both are its time, 0 where it told none
+    started_ns: int = Field(sa_type=BigInteger)
+    ended_ns: int = Field(sa_type=BigInteger)
+    instance: str
+    response_id: str | None = None
+    pair_key: str | None = None
+    #: `ingest.otlp.facts.Facts` as JSON
+    facts: str
+    received_at_ms: int = Field(sa_type=BigInteger)
+    due_at_ms: int | None = Field(default=None, sa_type=BigInteger)
+    call_seq: int | None = Field(default=None, sa_type=Seq)
+
+
 def columns(table: type[SQLModel]) -> Any:
     """Return the SQLAlchemy table behind a SQLModel class, for Core statements."""
     return table.__table__  # type: ignore[attr-defined]

@@ -356,7 +356,7 @@ def _parse(body: bytes, name: str, model: type[Item]) -> Sent[Item]:
         # Strict JSON says NUL only as an escape, and has no lone surrogates: most bodies need no look inside.
         suspicious = b"\\u0000" in body
     except orjson.JSONDecodeError:
-        batch = _lenient_json(body)
+        batch = lenient_json(body)
         suspicious = True
     items = batch.get(name) if isinstance(batch, dict) else None
     if not isinstance(items, list):
@@ -366,8 +366,12 @@ def _parse(body: bytes, name: str, model: type[Item]) -> Sent[Item]:
     return Sent(items, model, suspicious=suspicious, beside=[key for key in batch if key != name])
 
 
-def _lenient_json(body: bytes) -> Any:
-    """Read what the strict parser refuses and we can keep: lone surrogates, NUL, numbers out of range."""
+def lenient_json(body: bytes) -> Any:
+    """Read what the strict parser refuses and we can keep: lone surrogates, NUL, numbers out of range.
+
+    Raises:
+        BadBody: it is not JSON in UTF-8, or nested too deeply.
+    """
     try:
         text = body.decode("utf-8-sig", "surrogatepass")
         return json.loads(text, strict=False, parse_int=_whole_number)

@@ -58,5 +58,10 @@ def service_url(service_settings: Settings) -> Iterator[str]:
 def short_waits(path: Path) -> Settings:
     """Return settings for tests: a free port, no critic, nothing that waits for long."""
     return Settings(
-        database_url=f"sqlite:///{path}", port=0, critic="none", critic_poll_s=0.05, refresh_s=0.2
+        database_url=f"sqlite:///{path}",
+        port=0,
+        critic="none",
+        critic_poll_s=0.05,
+        refresh_s=0.2,
+        otlp_quiet_s=0.3,
     )

@@ -204,6 +204,60 @@ def upgrade() -> None:
         batch_op.create_index("latency_count_hour", ["hour"], unique=False)
 
     op.create_table(
+        "otlp_fragment",
+        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("project_id", sa.Integer(), nullable=False),
+        sa.Column("trace_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("span_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("digest", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("role", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("parent_span_id", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
+        sa.Column("started_ns", sa.BigInteger(), nullable=False),
+        sa.Column("ended_ns", sa.BigInteger(), nullable=False),
+        sa.Column("instance", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("response_id", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
+        sa.Column("pair_key", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
+        sa.Column("facts", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("received_at_ms", sa.BigInteger(), nullable=False),
+        sa.Column("due_at_ms", sa.BigInteger(), nullable=True),
+        sa.Column("call_seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.CheckConstraint(
+            "role in ('whole', 'client', 'head', 'tail', 'content', 'scope')", name="fragment_role_known"
+        ),
+        sa.PrimaryKeyConstraint("seq"),
+        sa.UniqueConstraint("project_id", "trace_id", "span_id", "digest"),
+    )
+    with op.batch_alter_table("otlp_fragment", schema=None) as batch_op:
+        batch_op.create_index(
+            "otlp_fragment_closed",
+            ["received_at_ms"],
+            unique=False,
+            sqlite_where=sa.text("due_at_ms is null"),
+            postgresql_where=sa.text("due_at_ms is null"),
+        )
+        batch_op.create_index(
+            "otlp_fragment_due",
+            ["due_at_ms"],
+            unique=False,
+            sqlite_where=sa.text("due_at_ms is not null"),
+            postgresql_where=sa.text("due_at_ms is not null"),
+        )
+        batch_op.create_index(
+            "otlp_fragment_pair",
+            ["project_id", "pair_key"],
+            unique=False,
+            sqlite_where=sa.text("pair_key is not null"),
+            postgresql_where=sa.text("pair_key is not null"),
+        )
+        batch_op.create_index(
+            "otlp_fragment_response",
+            ["project_id", "response_id"],
+            unique=False,
+            sqlite_where=sa.text("response_id is not null"),
+            postgresql_where=sa.text("response_id is not null"),
+        )
+
+    op.create_table(
         "outlier_progress",
         sa.Column("name", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column("value", sa.BigInteger(), nullable=False),
@@ -435,6 +489,29 @@ def downgrade() -> None:
     op.drop_table("rubric_version")
     op.drop_table("project")
     op.drop_table("outlier_progress")
+    with op.batch_alter_table("otlp_fragment", schema=None) as batch_op:
+        batch_op.drop_index(
+            "otlp_fragment_response",
+            sqlite_where=sa.text("response_id is not null"),
+            postgresql_where=sa.text("response_id is not null"),
+        )
+        batch_op.drop_index(
+            "otlp_fragment_pair",
+            sqlite_where=sa.text("pair_key is not null"),
+            postgresql_where=sa.text("pair_key is not null"),
+        )
+        batch_op.drop_index(
+            "otlp_fragment_due",
+            sqlite_where=sa.text("due_at_ms is not null"),
+            postgresql_where=sa.text("due_at_ms is not null"),
+        )
+        batch_op.drop_index(
+            "otlp_fragment_closed",
+            sqlite_where=sa.text("due_at_ms is null"),
+            postgresql_where=sa.text("due_at_ms is null"),
+        )
+
+    op.drop_table("otlp_fragment")
     with op.batch_alter_table("latency_count", schema=None) as batch_op:
         batch_op.drop_index("latency_count_hour")
 
