@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from dashboards.words import days, moment
 from outliers.errors import UnknownWeek
-from outliers.weeks import Week, last_ended, week_by_id, week_of
+from outliers.weeks import YEARS, Week, last_ended, week_by_id, week_of
 
 #: Rows of a list on a page, and at most for a program.
 ROWS, ROWS_MAX = 50, 500
@@ -27,7 +27,15 @@ def _real_week(value: str) -> str:
     return value
 
 
+def _in_calendar(value: datetime) -> datetime:
+    # A year of room at each end: a time zone moves an instant, and a window names the weeks beside it.
+    if value.year not in YEARS[1:-1]:
+        raise ValueError(f"lies outside the years {YEARS[1]} to {YEARS[-2]}")
+    return value
+
+
 WeekId = Annotated[str, Field(pattern=r"^\d{4}-W\d{2}$", examples=["2026-W47"]), AfterValidator(_real_week)]
+Instant = Annotated[datetime, AfterValidator(_in_calendar)]
 Text = Annotated[str, Field(max_length=200)]
 
 
@@ -54,8 +62,8 @@ class WindowQuery(Asked):
     """A window of time, by week or by its ends."""
 
     week: WeekId | None = Field(None, description="ISO week, 2026-W47; instead of since and until.")
-    since: datetime | None = Field(None, description="First moment, ISO 8601; without zone: the server's.")
-    until: datetime | None = Field(None, description="First moment after the window, ISO 8601.")
+    since: Instant | None = Field(None, description="First moment, ISO 8601; without zone: the server's.")
+    until: Instant | None = Field(None, description="First moment after the window, ISO 8601.")
 
     @model_validator(mode="after")
     def _one_window(self) -> "WindowQuery":

@@ -15,6 +15,9 @@ from outliers.errors import UnknownWeek
 
 _WRITTEN = re.compile(r"(\d{4})-W(\d{2})")
 
+#: Years that weeks are known for; the calendar itself ends at both sides of year 1 and 9999.
+YEARS = range(1970, 2200)
+
 
 @dataclass(frozen=True)
 class Week:
@@ -45,11 +48,11 @@ def week_by_id(week_id: str, zone: ZoneInfo) -> Week:
     """Return a week by its name.
 
     Raises:
-        UnknownWeek: not written as "2026-W47", or that year has no such week.
+        UnknownWeek: not written as "2026-W47", outside YEARS, or that year has no such week.
     """
     written = _WRITTEN.fullmatch(week_id)
     try:
-        if written is None:
+        if written is None or int(written[1]) not in YEARS:
             raise ValueError
         return _week(int(written[1]), int(written[2]), zone)
     except ValueError:

@@ -132,7 +132,16 @@ def test_an_until_long_ago_is_no_empty_window() -> None:
 
 @pytest.mark.parametrize(
     "sent",
-    [{"week": "2026-W60"}, {"week": "W46"}, {"week": "2026-W46", "since": "2026-11-09"}, {"prompts": "a"}],
+    [
+        {"week": "2026-W60"},
+        {"week": "0001-W01"},
+        {"week": "9999-W52"},
+        {"since": "0001-01-01"},
+        {"until": "9999-12-31T23:59:59Z"},
+        {"week": "W46"},
+        {"week": "2026-W46", "since": "2026-11-09"},
+        {"prompts": "a"},
+    ],
 )
 def test_a_query_that_means_nothing_is_refused(sent: dict[str, str]) -> None:
     with pytest.raises(ValidationError):
