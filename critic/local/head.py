@@ -1,8 +1,9 @@
 """A label head: what level a person would give, learnt from a team's own labels.
 
-A cumulative-logit model (proportional odds, McCullagh 1980) over the guard's features and, where there is
-one, a big critic's score: P(level <= k) = logistic(cut_k - x . w), one weight a feature, strong L2. At
-every number of labels tried it did at least as well as ridge, trees and boosting, and it is JSON.
+A cumulative-logit model (proportional odds, McCullagh 1980) over the guard's features and, where there are
+any, a big critic's scores of the call, under this rubric and the others: P(level <= k) = logistic(cut_k - x . w),
+one weight a feature, strong L2. At every number of labels tried it did at least as well as ridge, trees and
+boosting, and it is JSON.
 Flow: labels + Features -> fit_label_head -> LabelHead.probabilities. Only fitting needs scipy.
 """
 
@@ -19,8 +20,10 @@ LEVELS = 7
 
 #: L2 strength per weight, in units of labels: the features are many and near copies of each other.
 _RIDGE = 30.0
-#: The critic's score is one column that says more than all others; it is held back less.
+#: The critic's score under the same rubric says more than all features, and its scores under the other
+#: rubrics more than any one of them: both are held back less.
 _RIDGE_CRITIC = 1.0
+_RIDGE_CRITIC_ELSEWHERE = 10.0
 _CLIP = 4.0
 
 Floats = NDArray[np.float64]
@@ -43,9 +46,9 @@ class LabelHead:
     """A fitted head.
 
     Attributes:
-        mean, scale, weights: shape (k,), by column; the last column is the critic's score where `critic`.
+        mean, scale, weights: shape (k,), by column; the last `critic` columns are the critic's scores.
         cuts: shape (LEVELS - 1,), ascending.
-        critic: whether it wants a big critic's score.
+        critic: how many of a big critic's scores it wants; 0 for features alone.
         n: labels it was fitted on.
     """
 
@@ -53,7 +56,7 @@ class LabelHead:
     scale: Floats
     weights: Floats
     cuts: Floats
-    critic: bool
+    critic: int
     n: int
 
     def latent(self, values: Floats, critic: Floats | None = None) -> Floats:
@@ -69,7 +72,7 @@ class LabelHead:
 
         Args:
             values: features, shape (n, k).
-            critic: a big critic's scores, shape (n,), where the head was fitted with them.
+            critic: a big critic's scores, shape (n, `critic`), where the head was fitted with them.
         """
         upto = _logistic(self.cuts - self.latent(values, critic)[:, None])
         edges = np.hstack([np.zeros((len(upto), 1)), upto, np.ones((len(upto), 1))])
@@ -89,7 +92,7 @@ class LabelHead:
         mean, scale, weights, cuts = (
             np.array(stored[name], dtype=np.float64) for name in ("mean", "scale", "weights", "cuts")
         )
-        return cls(mean, scale, weights, cuts, bool(stored["critic"]), int(stored["n"]))
+        return cls(mean, scale, weights, cuts, int(stored["critic"]), int(stored["n"]))
 
 
 def fit_label_head(values: Floats, levels: Floats, critic: Floats | None = None) -> LabelHead:
@@ -99,7 +102,8 @@ def fit_label_head(values: Floats, levels: Floats, critic: Floats | None = None)
         values: features of the labelled calls, shape (n, k).
         levels: shape (n,), 1..7; a fractional level (the mean of several people) counts for its two
             neighbours in proportion.
-        critic: a big critic's scores of the same calls, shape (n,); None for features alone.
+        critic: a big critic's scores of the same calls, shape (n, c): the first column under the same rubric,
+            the others under other rubrics, which see some of the same faults; None for features alone.
 
     Raises:
         TooFewLabels: fewer than `LABELS_MIN`.
@@ -114,8 +118,9 @@ def fit_label_head(values: Floats, levels: Floats, critic: Floats | None = None)
     scale = np.where(scale > 1e-6, scale, 1.0)
     standard = np.clip((columns - mean) / scale, -_CLIP, _CLIP)
     ridge = np.full(columns.shape[1], _RIDGE)
-    if critic is not None:
-        ridge[-1] = _RIDGE_CRITIC
+    scores = 0 if critic is None else critic.shape[1]
+    if scores:
+        ridge[-scores:] = [_RIDGE_CRITIC, *[_RIDGE_CRITIC_ELSEWHERE] * (scores - 1)]
     # One label's worth is spread over all levels, so that one nobody has given yet stays possible.
     target = _parted(levels) * n / (n + 1) + 1.0 / (LEVELS * (n + 1))
     k = columns.shape[1]
@@ -138,11 +143,11 @@ def fit_label_head(values: Floats, levels: Floats, critic: Floats | None = None)
         loss, np.concatenate([np.zeros(k), _first_cuts(target)]), jac=True, method="L-BFGS-B",
         options={"maxiter": 500},
     )  # fmt: skip
-    return LabelHead(mean, scale, found.x[:k], _cuts(found.x[k:]), critic is not None, n)
+    return LabelHead(mean, scale, found.x[:k], _cuts(found.x[k:]), scores, n)
 
 
 def _columns(values: Floats, critic: Floats | None) -> Floats:
-    return values if critic is None else np.hstack([values, critic[:, None]])
+    return values if critic is None else np.hstack([values, critic])
 
 
 def _logistic(values: Floats) -> Floats:

@@ -7,10 +7,11 @@ with a head of its own; the constant answer (the fitted labels' median) stands a
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from warnings import catch_warnings
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
+from scipy.stats import ConstantInputWarning, spearmanr
 
 from critic.local.features import Features
 from critic.local.grounding import GroundingTable, signals_of
@@ -52,6 +53,13 @@ class _Judged:
             [row.group for row in rows],
         )
 
+    def said(self, dimension: str) -> Floats:
+        """Return the teacher's scores, shape (n, 4), `dimension`'s first; a missing one is its mean."""
+        order = [dimension, *(other for other in DIMENSIONS if other != dimension)]
+        scores = np.stack([self.teacher[one] for one in order], axis=1)
+        found: Floats = np.where(np.isnan(scores), np.nanmean(scores, axis=0), scores)
+        return found
+
 
 def _ratings(rows: Sequence[Rated], dimension: str) -> Floats:
     return np.array([row.human[dimension] for row in rows])
@@ -62,7 +70,8 @@ def _stretched(scores: Floats) -> Floats:
 
 
 def _rho(one: Floats, other: Floats) -> float:
-    return float(spearmanr(one, other).statistic)
+    with catch_warnings(action="ignore", category=ConstantInputWarning):
+        return float(spearmanr(one, other).statistic)
 
 
 def ranking_figures(data: Path) -> list[Figure]:
@@ -105,16 +114,17 @@ def _measured(
 
     Args:
         taught_by: "people" (their labels), "teacher" (its scores as labels) or "both" (people's labels,
-            with the teacher's score among the features).
+            with the teacher's scores of all dimensions beside the features).
     """
     fitting, testing = rows
     levels = (fit_on.teacher if taught_by == "teacher" else fit_on.people)[dimension][fitting]
     extra = taught_by == "both"
     head = fit_label_head(
-        fit_on.features.values[fitting], levels, fit_on.teacher[dimension][fitting] if extra else None
+        fit_on.features.values[fitting], levels, fit_on.said(dimension)[fitting] if extra else None
     )
     teacher = test_on.teacher[dimension][testing]
-    shares = head.probabilities(test_on.features.values[testing], teacher if extra else None)
+    said = test_on.said(dimension)[testing] if extra else None
+    shares = head.probabilities(test_on.features.values[testing], said)
     given = shares @ np.arange(1, LEVELS + 1)
     people = test_on.people[dimension][testing]
     constant = float(np.median(fit_on.people[dimension][fitting]))
@@ -138,6 +148,13 @@ def _split(judged: _Judged, seed: int, by_system: bool, dimension: str) -> tuple
     return np.flatnonzero(~away & ~other & known), np.flatnonzero(away & other & known)
 
 
+def _unseen(fit_on: _Judged, fitting: Rows, test_on: _Judged, by_system: bool, dimension: str) -> Rows:
+    """Return the rows of held-back documents; where asked, only of systems that the fit saw nothing of."""
+    seen = {fit_on.systems[row] for row in fitting} if by_system else set()
+    new = np.array([system not in seen for system in test_on.systems])
+    return np.flatnonzero(new & ~np.isnan(test_on.teacher[dimension]))
+
+
 def _mean(
     fit_on: _Judged,
     test_on: _Judged | None,
@@ -154,12 +171,14 @@ def _mean(
             fitting, testing = _split(fit_on, seed * 1_000 + turn, by_system, dimension)
             against = fit_on
             if test_on is not None:
-                testing = np.flatnonzero(~np.isnan(test_on.teacher[dimension]))
-                against = test_on
+                testing, against = _unseen(fit_on, fitting, test_on, by_system, dimension), test_on
             if len(testing) < 20:
                 continue
             drawn = random.choice(fitting, min(labels, len(fitting)), replace=False)
-            found.append(_measured(fit_on, against, (drawn, testing), taught_by, dimension))
+            one = _measured(fit_on, against, (drawn, testing), taught_by, dimension)
+            # A few rows that all got one score have no order, so no rank correlation.
+            if not np.isnan([one.rho, one.teacher_rho]).any():
+                found.append(one)
     return _Against(
         *(float(np.mean([getattr(one, name) for one in found])) for name in _Against.__annotations__)
     )
