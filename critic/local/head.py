@@ -1,9 +1,9 @@
 """A label head: what level a person would give, learnt from a team's own labels.
 
 A cumulative-logit model (proportional odds, McCullagh 1980) over the guard's features and, where there are
-any, a big critic's scores of the call, under this rubric and the others: P(level <= k) = logistic(cut_k - x . w),
-one weight a feature, strong L2. At every number of labels tried it did at least as well as ridge, trees and
-boosting, and it is JSON.
+any, a big critic's scores of the call, under this rubric and the others: P(level <= k) =
+logistic(cut_k - x . w), one weight a feature, strong L2. At every number of labels tried it did at least as
+well as ridge, trees and boosting, and it is JSON.
 Flow: labels + Features -> fit_label_head -> LabelHead.probabilities. Only fitting needs scipy.
 """
 

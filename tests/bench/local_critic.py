@@ -26,6 +26,8 @@ from tests.bench.local_critic_people import label_figures, ranking_figures
 from tests.bench.plant_phrases import TESTING
 from tests.bench.rated_sets import Rated, halueval, hundredth, summeval
 
+#: What is read of a data folder; looked for before anything is measured.
+_FILES = ("summeval12/items.jsonl.gz", "summeval12/critics.jsonl.gz", "halueval_general/items.jsonl.gz")
 #: Share of ordinary outputs that may be called failures where "caught" is counted.
 FALSE_ALARMS = 0.05
 #: The default of LOWLIGHT_BASE_RATE.
@@ -209,6 +211,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--held-back", type=Path, help="measure on this folder's sets, fit on --data only")
     parser.add_argument("--quick", action="store_true", help="one split and two draws of everything")
     chosen = parser.parse_args(argv)
+    for folder in filter(None, (chosen.data, chosen.held_back)):
+        missing = [name for name in _FILES if not (folder / name).is_file()]
+        if missing:
+            parser.error(
+                f"{folder} has no {missing[0]}; name a folder that has it with --data or --held-back"
+            )
     # One thread, as the critic's process has it beside a server.
     threadpool_limits(1)
     figures = [
