@@ -20,7 +20,7 @@ import orjson
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from api.schema import newest_revision, revision_of
+from api.schema import is_known, newest_revision, revision_of
 from critic import drivers
 from ingest.errors import IngestError
 from ingest.lock import AlreadyServed, server_of
@@ -137,6 +137,9 @@ def _database(database_url: str) -> Finding:
     try:
         with engine.connect() as connection:
             at = revision_of(connection)
+            if at is not None and not is_known(at):
+                words = f"the schema is at {at}: a newer Lowlight made it; start that version"
+                return Finding("database", False, words)
             if at != newest_revision():
                 return Finding(
                     "database",

@@ -11,6 +11,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -43,6 +44,16 @@ def newest_revision() -> str:
     return head
 
 
+def is_known(revision: str) -> bool:
+    """Whether a revision is part of this version's history; a newer version's is not."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    try:
+        return ScriptDirectory.from_config(config).get_revision(revision) is not None
+    except CommandError:
+        return False
+
+
 def revision_of(connection: Connection) -> str | None:
     """Return the revision a database is at; None for an empty one."""
     return MigrationContext.configure(connection).get_current_revision()
@@ -52,7 +63,8 @@ def upgrade(database_url: str) -> Path | None:
     """Bring the database to the newest revision; return the copy made of a SQLite file, where one was.
 
     Raises:
-        StoreUnavailable: it cannot be opened, locked or written; the message says what to do.
+        StoreUnavailable: it cannot be opened, locked or written, or a newer Lowlight made it; the message
+            says what to do.
     """
     try:
         return _upgrade(database_url)
@@ -69,6 +81,11 @@ def _upgrade(database_url: str) -> Path | None:
             at = revision_of(connection)
             connection.rollback()
             path = sqlite_path(database_url)
+            if at is not None and not is_known(at):
+                raise StoreUnavailable(
+                    f"{path or 'The database'} has the schema {at}, which this version does not know: a "
+                    "newer Lowlight made it. Start that version, or set LOWLIGHT_DATABASE_URL to another one."
+                )
             if path is not None and at is not None and at != newest_revision():
                 copy = path.with_name(f"{path.name}.before-{newest_revision()}")
                 _copy_sqlite(path, copy)

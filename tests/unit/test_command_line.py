@@ -123,10 +123,13 @@ def test_doctor_says_what_to_do(
     assert words in found[subject][1]
 
 
-def test_doctor_sees_an_old_schema(settings: Settings) -> None:
+@pytest.mark.parametrize(("was", "words"), [(None, "lowlight db upgrade"), ("9999", "a newer Lowlight")])
+def test_doctor_sees_another_schema(settings: Settings, was: str | None, words: str) -> None:
     path = settings.database_url.removeprefix("sqlite:///")
     with sqlite3.connect(path) as connection:
-        connection.execute("update alembic_version set version_num = 'older'")
+        connection.execute("delete from alembic_version")
+        if was is not None:
+            connection.execute("insert into alembic_version values (?)", (was,))
     status, found = doctor(settings)
     assert status == 1
-    assert "lowlight db upgrade" in found["database"][1]
+    assert words in found["database"][1]
