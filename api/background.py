@@ -49,7 +49,14 @@ def start(settings: Settings, log_path: Path) -> tuple[subprocess.Popen[str], st
     Raises:
         CannotServe: it did not start within a minute; the message is what it said.
     """
-    with log_path.open("a") as log:
+    try:
+        log = log_path.open("ab")
+    except OSError as error:
+        raise CannotServe(
+            f"{log_path} cannot be written: {error.strerror}. Its folder must be writable."
+        ) from error
+    with log:
+        said_before = log.tell()
         process = subprocess.Popen(
             [sys.executable, "-m", "api.cli", "serve", "--until-stdin-closes"],
             env=environment_of(settings),
@@ -69,7 +76,8 @@ def start(settings: Settings, log_path: Path) -> tuple[subprocess.Popen[str], st
             return process, line.removeprefix(READY).strip()
     timer.cancel()
     stop(process)
-    said = log_path.read_text().strip() or f"it ended with status {process.returncode} and said nothing"
+    said = log_path.read_bytes()[said_before:].decode(errors="replace").strip()
+    said = said or f"it ended with status {process.returncode} and said nothing"
     raise CannotServe(said.removeprefix("Error: "))
 
 

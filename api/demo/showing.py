@@ -17,7 +17,7 @@ from api import report_text
 from api.background import background
 from api.demo.sending import send
 from api.demo.traffic import CALLS, Traffic, demo_traffic, first_call_id
-from api.doors import ServerTrouble, ask
+from api.doors import ServerTrouble, ask, running_server
 from api.errors import ApiError
 from ingest.settings import Settings
 from outliers.weeks import last_ended, week_before
@@ -33,7 +33,7 @@ SDK_LINE = (
 
 
 class DemoFailed(ApiError):
-    """Sending or scoring did not come to an end; the message says where it stopped."""
+    """It cannot start, or sending or scoring did not come to an end; the message says where it stopped."""
 
 
 def show(
@@ -45,6 +45,9 @@ def show(
         ApiError, IngestError: something failed; the message is one line.
     """
     started = time.monotonic()
+    address = running_server(settings)
+    if address is not None:
+        raise DemoFailed(f"This demo is up already: {address}. Look there, or end that one first.")
     click.echo("Crumbline is an invented product that helps small bakeries. This is its last week.")
     with background(settings, log_path=folder / "server.log") as address:
         traffic = _traffic(address, settings, calls, seed)

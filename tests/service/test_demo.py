@@ -136,6 +136,10 @@ def test_it_stays_up_until_ctrl_c_and_ends_cleanly(tmp_path: Path) -> None:
         if line.startswith("Ctrl-C"):
             break
     assert ask(f"{address}/healthz") == {"status": "ok"}
+    second = demo(tmp_path, calls=60)
+    assert second.returncode == 1
+    (line,) = second.stderr.strip().splitlines()
+    assert address in line
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0
@@ -144,6 +148,7 @@ def test_it_stays_up_until_ctrl_c_and_ends_cleanly(tmp_path: Path) -> None:
 
 
 def test_a_taken_port_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "server.log").write_text("Traceback of another day\n")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         done = demo(tmp_path, "--port", port, calls=60)
