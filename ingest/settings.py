@@ -1,7 +1,7 @@
 """The settings: built once by the command line and handed down; nothing else reads the environment."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -75,7 +75,7 @@ class Settings(BaseSettings):
     base_rate: float = Field(
         0.02, gt=0, lt=1, description="Expected share of outputs with a visible failure, until labels say."
     )
-    signal_polarity: dict[str, float] = Field(
+    signal_polarity: dict[str, Annotated[float, Field(ge=-1, le=1)]] = Field(
         default_factory=dict,
         description='Your own signals, from -1 (bad) to 1 (good), as JSON: `{"refund": -1}`.',
     )
@@ -111,7 +111,7 @@ def load_settings(**overrides: Any) -> Settings:
         for problem in error.errors():
             name = str(problem["loc"][0]) if problem["loc"] else "?"
             variable = name if name.isupper() else f"LOWLIGHT_{name.upper()}"
-            lines.append(f"{variable}: {problem['msg']}")
+            lines.append(f"{variable}: {problem['msg'].removeprefix('Value error, ')}")
         raise BadSettings("\n".join(lines)) from None
     except SettingsError as error:
         # A value that should be JSON and is not; pydantic names the field in its words only.

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.pool import NullPool
 
 from ingest.errors import BadSettings
@@ -71,21 +71,32 @@ class OpenStore:
 
 
 def sqlite_path(database_url: str) -> Path | None:
-    """Return the file of a SQLite URL; None for another database or one in memory.
+    """Return the file of a SQLite URL; None for PostgreSQL.
 
     Raises:
-        BadSettings: the URL cannot be parsed.
+        BadSettings: the URL cannot be parsed, names a database we have no use for (one in memory would be
+            another one in each of our processes), or one whose driver is not installed.
     """
+    take = "take sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
     try:
         url = make_url(database_url)
     except ArgumentError:
+        raise BadSettings(f"LOWLIGHT_DATABASE_URL: {database_url!r} is no database URL; {take}") from None
+    backend = url.get_backend_name()
+    if backend == "sqlite" and url.database and url.database != ":memory:":
+        return Path(url.database)
+    if backend != "postgresql":
+        kind = "a database in memory" if backend == "sqlite" else repr(backend)
+        raise BadSettings(f"LOWLIGHT_DATABASE_URL: {kind} cannot be used; {take}")
+    try:
+        url.get_dialect().import_dbapi()
+    except (ImportError, NoSuchModuleError):
+        driver = url.get_driver_name()
         raise BadSettings(
-            f"LOWLIGHT_DATABASE_URL: {database_url!r} is no database URL; "
-            "take sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
+            f"LOWLIGHT_DATABASE_URL: the driver {driver} is not installed; "
+            f"install the package {driver} beside lowlight-server, or {take}"
         ) from None
-    if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
-        return None
-    return Path(url.database)
+    return None
 
 
 def reading_engine(database_url: str) -> Engine:

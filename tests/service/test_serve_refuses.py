@@ -6,6 +6,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,22 @@ def test_a_url_that_is_none(settings: Settings) -> None:
     assert "LOWLIGHT_DATABASE_URL" in refused(settings, LOWLIGHT_DATABASE_URL="my database")
 
 
+@pytest.mark.parametrize(
+    "url", ["sqlite://", "sqlite:///:memory:", "mysql://x/y", "oracle://x/y", "nosuch://x/y"]
+)
+def test_a_database_that_cannot_serve(settings: Settings, url: str) -> None:
+    line = refused(settings, LOWLIGHT_DATABASE_URL=url)
+    assert "LOWLIGHT_DATABASE_URL" in line
+    assert "sqlite:///FILE" in line
+
+
+@pytest.mark.skipif(find_spec("psycopg") is not None, reason="the driver is installed")
+def test_a_database_whose_driver_is_not_installed(settings: Settings) -> None:
+    line = refused(settings, LOWLIGHT_DATABASE_URL="postgresql+psycopg://me@127.0.0.1/lowlight")
+    assert "psycopg" in line
+    assert "install" in line
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7", "lowlight.example"])
 def test_a_host_that_others_could_reach(settings: Settings, host: str) -> None:
     line = refused(settings, LOWLIGHT_HOST=host)
@@ -134,6 +151,7 @@ def test_an_unknown_critic(settings: Settings) -> None:
         ("LOWLIGHT_PORT", "70000"),
         ("LOWLIGHT_TIMEZONE", "Middle/Earth"),
         ("LOWLIGHT_SIGNAL_POLARITY", "refund"),
+        ("LOWLIGHT_SIGNAL_POLARITY", '{"refund": -2}'),
         ("LOWLIGHT_REFRESH_S", "-1"),
     ],
 )
