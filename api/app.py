@@ -112,7 +112,8 @@ def _say_errors_in_one_shape(app: FastAPI) -> None:
     async def _invalid(_request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"][1:]) or None
-        return Refused(422, "invalid", first["msg"], field=field).response()
+        message = str(first["msg"]).removeprefix("Value error, ")
+        return Refused(422, "invalid", message, field=field).response()
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:

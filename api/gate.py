@@ -59,6 +59,9 @@ class Gate:
             await send(message)
 
         refusal = self._refusal(scope)
+        if scope["method"] == "HEAD":
+            # Answered as GET; uvicorn, whose scope still says HEAD, sends the headers alone.
+            scope = {**scope, "method": "GET"}
         app = self._app if refusal is None else refusal.response()
         try:
             await app(scope, receive, send_guarded)

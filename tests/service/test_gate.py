@@ -47,6 +47,14 @@ def test_our_own_hosts_are_answered_on_any_port(client: httpx.Client, host: str)
     assert client.get("/healthz", headers={"Host": host}).status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/", "/calls.json", "/healthz", "/v1/calls", "/static/mark.svg"])
+def test_whoever_asks_for_the_headers_alone_gets_them(client: httpx.Client, path: str) -> None:
+    """Watchers and link checkers do."""
+    answer = client.head(path)
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost:1", "file://"])
 def test_a_page_of_another_origin_may_not_write(client: httpx.Client, origin: str) -> None:
     answer = client.post("/v1/calls", content=EMPTY, headers={**JSON, "Origin": origin})
