@@ -19,7 +19,7 @@ from ingest.tables import Call, EndUser, Slice, columns
 from outliers.errors import BadCursor
 from outliers.experience import BAD_FROM, Part, parts_from_json
 from outliers.tables import Experience
-from outliers.weeks import weeks_between
+from outliers.weeks import week_by_id, weeks_between
 
 _call, _slice, _experience, _user = columns(Call), columns(Slice), columns(Experience), columns(EndUser)
 
@@ -118,7 +118,7 @@ def worst_calls(
         BadCursor: not one of ours.
     """
     limit = max(1, min(limit, LIMIT_MAX))
-    window = _window(project_id, since_ms, until_ms, zone)
+    window = _window(connection, project_id, since_ms, until_ms, zone)
     rows = _top(connection, window, _read_cursor(cursor), limit + 1)
     shown = rows[:limit]
     more = _cursor_at(shown[-1].p_bad, shown[-1].seq) if len(rows) > limit else None
@@ -140,7 +140,7 @@ def worst_users(
     Raises:
         BadCursor: not one of ours.
     """
-    window = _window(project_id, since_ms, until_ms, zone)
+    window = _window(connection, project_id, since_ms, until_ms, zone)
     found, more = _worst_of(connection, window, "user_id", limit, cursor)
     names = [worst.user_id for worst, _n, _n_bad in found]
     first_seen: dict[str | None, int] = dict(
@@ -172,7 +172,7 @@ def worst_sessions(
     Raises:
         BadCursor: not one of ours.
     """
-    window = _window(project_id, since_ms, until_ms, zone)
+    window = _window(connection, project_id, since_ms, until_ms, zone)
     found, more = _worst_of(connection, window, "session_id", limit, cursor)
     rows = (
         WorstSession(worst.session_id or "", worst.p_bad, n, n_bad, worst, worst.user_id)
@@ -354,9 +354,18 @@ def _as_call(row: Row[Any]) -> WorstCall:
     return WorstCall(**fields)
 
 
-def _window(project_id: int, since_ms: int, until_ms: int, zone: ZoneInfo) -> _Window:
-    weeks = tuple(week.id for week in weeks_between(since_ms, until_ms, zone))
-    return _Window(project_id, since_ms, until_ms, weeks)
+def _window(connection: Connection, project_id: int, since_ms: int, until_ms: int, zone: ZoneInfo) -> _Window:
+    """Name the weeks of a window that may hold ranked calls, so that one of decades costs no more."""
+    ranked = _experience.c.project_id == project_id
+    first, last = (
+        connection.execute(select(end(_experience.c.week)).where(ranked)).scalar_one()
+        for end in (func.min, func.max)
+    )
+    if first is None or last is None:
+        return _Window(project_id, since_ms, until_ms, ())
+    began_ms, ended_ms = week_by_id(first, zone).since_ms, week_by_id(last, zone).until_ms
+    weeks = weeks_between(max(since_ms, began_ms), min(until_ms, ended_ms), zone)
+    return _Window(project_id, since_ms, until_ms, tuple(week.id for week in weeks))
 
 
 def _cursor_at(p_bad: float, seq: int) -> str:

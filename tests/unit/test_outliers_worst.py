@@ -7,7 +7,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import event, insert
 
 from ingest.settings import Settings
 from ingest.store import OpenStore
@@ -21,6 +21,7 @@ from tests.rows import HOUR_MS, put_calls
 
 UTC = ZoneInfo("UTC")
 WEEK = week_by_id("2026-W46", UTC)
+DAY_MS = 24 * HOUR_MS
 #: Wednesday of the week before to Wednesday of the week after: three weeks are touched.
 SINCE_MS, UNTIL_MS = WEEK.since_ms - 100 * HOUR_MS, WEEK.until_ms + 60 * HOUR_MS
 
@@ -110,3 +111,17 @@ def test_a_call_that_is_not_ranked_yet_has_no_experience(store: OpenStore, setti
         assert worst_users(connection, 2, WEEK.since_ms, WEEK.until_ms, zone=UTC).rows == ()
     assert call is not None
     assert (user.worst, user.first_seen_at_ms) == (call, WEEK.since_ms)
+
+
+@pytest.mark.parametrize("worst_of", [worst_calls, worst_users, worst_sessions])
+def test_a_window_of_decades_asks_no_more_of_the_database(
+    ranked: tuple[OpenStore, list[dict[str, Any]]], worst_of: Any
+) -> None:
+    store, _inside = ranked
+    asked: list[str] = []
+    with store.read() as connection:
+        month = worst_of(connection, 1, WEEK.since_ms - 15 * DAY_MS, WEEK.until_ms + 8 * DAY_MS, zone=UTC)
+        event.listen(connection, "before_cursor_execute", lambda *sent: asked.append(sent[2]))
+        decades = worst_of(connection, 1, 0, 7_000_000_000_000, zone=UTC)
+    assert decades == month
+    assert len(asked) < 30
