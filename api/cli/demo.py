@@ -45,13 +45,13 @@ def command(once: bool, port: int | None, folder: Path, calls: int, seed: int) -
     )
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        show(settings, folder, calls=calls, seed=seed, hold=_nothing if once else _wait)
+        show(settings, folder, calls=calls, seed=seed, hold=_say_it_ends if once else _wait)
     except KeyboardInterrupt:
         click.echo("\nStopped. The demo's data stay in " + click.format_filename(folder) + ".")
 
 
-def _nothing() -> None:
-    pass
+def _say_it_ends() -> None:
+    click.echo("The server ends now; without --once it stays up, and from here on it starts in seconds.")
 
 
 def _wait() -> None:

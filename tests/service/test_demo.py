@@ -79,6 +79,7 @@ def test_it_prints_what_it_found(first: subprocess.CompletedProcess[str], report
     assert "No model read these texts" in first.stdout
     assert "http://127.0.0.1:" in first.stdout
     assert "lowlight.record(" in first.stdout
+    assert "The server ends now" in first.stdout.splitlines()[-1]
 
 
 def test_every_call_is_read_and_ranked(report: dict[str, Any], folder: Path) -> None:
