@@ -11,6 +11,8 @@ from typing import Any
 from dashboards.words import shorten
 
 EXCERPT = 140
+#: A passage is shown whole up to this length; a longer one keeps its end, where a cut-off answer shows.
+PASSAGE, PASSAGE_END = 420, 140
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,15 @@ def excerpt(kept: str | None, as_json: bool, length: int = EXCERPT) -> str:
     users = [message for message in messages if message.role == "user" and message.text.strip()]
     said = (users or [message for message in messages if message.text.strip()])[-1:]
     return shorten(said[0].text[: length * 4], length) if said else ""
+
+
+def passage(kept: str | None, as_json: bool) -> str:
+    """Return what was said last on one line: whole, or its start and its end; '' where there is no text."""
+    whole = excerpt(kept, as_json, len(kept or ""))
+    if len(whole) <= PASSAGE:
+        return whole
+    end = whole[-PASSAGE_END:]
+    return f"{shorten(whole, PASSAGE - PASSAGE_END)} {end[end.find(' ') + 1 :]}"
 
 
 def _message(item: Any) -> Message:

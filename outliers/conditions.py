@@ -9,6 +9,14 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+#: Fields that say how long a text is, in words and their unit.
+_LENGTHS = {
+    "input_tokens": ("inputs", "tokens"),
+    "input_chars": ("inputs", "characters"),
+    "context_chars": ("sources", "characters"),
+    "output_tokens": ("answers", "tokens"),
+}
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -40,7 +48,7 @@ class Condition:
         return f"{self.field} {self.op} {number(self.value)}"
 
     def where(self, zone: ZoneInfo) -> str:
-        """Return the condition as a sentence ends with it: "for prompt faq@v7", "where input_tokens > 9"."""
+        """Return the condition as a sentence ends with it: "for prompt faq@v7", "for inputs in de"."""
         if isinstance(self.value, tuple):
             return f"on {_span(self.value, zone)}"
         if self.field in ("prompt", "prompt_version"):
@@ -55,6 +63,13 @@ class Condition:
             return f"for {self.field} {self.value or 'none'}"
         if self.field == "environment":
             return f"in environment {self.value or 'none'}"
+        if self.field == "input_language" and self.value:
+            return f"for inputs in {self.value}"
+        if self.field in _LENGTHS:
+            what, unit = _LENGTHS[self.field]
+            return (
+                f"for {what} {'over' if self.op == '>' else 'under'} {number(float(str(self.value)))} {unit}"
+            )
         if self.field == "tool":
             return f"with tool {self.value}"
         return f"where {self.words(zone)}"

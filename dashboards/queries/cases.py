@@ -3,17 +3,21 @@
 Flow: outliers.cases / outliers.findings -> `case_shown`, `cohorts` -> This week, Latency, GET /v1/cases.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from dashboards.queries.call import seq_of
 from dashboards.queries.calls import CallLine, lines_by_seq
+from dashboards.texts import passage
 from dashboards.words import moment
+from ingest.tables import CallText, columns
 from outliers.cases import Case, case_of, cases_of
 from outliers.findings import Finding, findings_of
+
+TEXT = columns(CallText)
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class Cohort:
         lift: rate_in / rate_out; 95 % interval `lift_low`..`lift_high`.
         users: distinct users with a bad (or slow) call under the condition.
         first_seen_at: its first bad (or slow) call.
+        case_sentence: what failed, where, how often, for how many, since when.
         what_failed: what most of these calls have in common ("wrong_language"); "" where nothing stands out.
         examples: ids of calls: first those that show `what_failed`, then others; each worst first.
     """
@@ -51,6 +56,7 @@ class Cohort:
     lift_high: float
     users: int
     first_seen_at: datetime
+    case_sentence: str
     what_failed: str
     examples: tuple[str, ...]
 
@@ -64,7 +70,8 @@ class CaseShown:
         status: nominated, picked, root_cause, fixed or verified; "so_far" while the week runs.
         sentence: the whole case, condition included.
         cohort: the calls that it speaks of.
-        seed: the worst of them that shows it; None where it is not kept any more.
+        seed: the worst of them that shows it, with more of its texts than a list shows; None where it
+            is not kept any more.
         root_cause, owner: written by a person; None before.
         nominated_at: None while so far.
     """
@@ -101,16 +108,27 @@ def cohorts(connection: Connection, project_id: int, week_id: str, about: str) -
 
 def _case(connection: Connection, project_id: int, case: Case, critics: list[str]) -> CaseShown:
     seq = seq_of(connection, project_id, case.seed_call_id)
-    lines = lines_by_seq(connection, [] if seq is None else [seq], critics)
     return CaseShown(
         week=case.week,
         status=case.status,
         sentence=case.sentence,
         cohort=_cohort(case.cohort),
-        seed=lines.get(seq) if seq is not None else None,
+        seed=None if seq is None else _seed(connection, seq, critics),
         root_cause=case.root_cause,
         owner=case.owner,
         nominated_at=None if case.nominated_at_ms is None else moment(case.nominated_at_ms),
+    )
+
+
+def _seed(connection: Connection, seq: int, critics: list[str]) -> CallLine:
+    line = lines_by_seq(connection, [seq], critics)[seq]
+    texts = connection.execute(select(TEXT).where(TEXT.c.call_seq == seq)).one_or_none()
+    if texts is None:
+        return line
+    return replace(
+        line,
+        asked=passage(texts.input, texts.input_json),
+        answered=passage(texts.output, texts.output_json),
     )
 
 

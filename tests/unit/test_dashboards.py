@@ -16,7 +16,7 @@ from dashboards import charts, words
 from dashboards.filters import CallsQuery, WindowQuery, window_of
 from dashboards.memory import remembered
 from dashboards.render import STATIC, static_files
-from dashboards.texts import excerpt, messages_of
+from dashboards.texts import PASSAGE, PASSAGE_END, excerpt, messages_of, passage
 from ingest.store import OpenStore
 from outliers.refresh import keep_progress
 
@@ -197,3 +197,16 @@ def test_nothing_on_the_pages_moves_and_nothing_comes_from_elsewhere() -> None:
         text = content.decode().replace("http://www.w3.org/2000/svg", "")
         assert "://" not in text, name
         assert re.fullmatch(r"[0-9a-f]{12}", digest)
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8"), max_size=400), max_size=40).map(" ".join))
+def test_a_passage_keeps_the_end_where_a_cut_off_answer_shows(kept: str) -> None:
+    whole = " ".join(kept.split())
+    said = passage(kept, False)
+    assert len(said) <= PASSAGE + 1
+    if len(whole) <= PASSAGE:
+        assert said == whole
+    else:
+        assert "…" in said
+        assert whole.endswith(said.rpartition("… ")[2])
+        assert said.endswith(whole.split()[-1][-PASSAGE_END:])

@@ -171,7 +171,9 @@ def test_conditions_read_as_people_speak() -> None:
     def said(*parts: Any) -> tuple[str, str]:
         return Condition(*parts).words(UTC), Condition(*parts).where(UTC)
 
-    assert said("input_tokens", ">", 9800.0) == ("input_tokens > 9,800", "where input_tokens > 9,800")
+    assert said("input_tokens", ">", 9800.0) == ("input_tokens > 9,800", "for inputs over 9,800 tokens")
+    assert said("context_chars", "<", 20.0)[1] == "for sources under 20 characters"
+    assert said("input_language", "=", "de")[1] == "for inputs in de"
     assert said("prompt_version", "=", "faq@v7") == ("prompt version = faq@v7", "for prompt faq@v7")
     assert said("model", "=", "")[1] == "for model none"
     assert said("tag", "=", "free", "plan")[1] == "where tag plan = free"
