@@ -14,7 +14,15 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from ingest.errors import IngestError
 from ingest.rejections import Rejection, what_is_wrong
@@ -89,6 +97,11 @@ class Failure(_Sent):
     message: str | None = None
 
 
+def _all_sent(rate: object) -> object:
+    """Take a rate of null for what it means: every call was sent."""
+    return 1.0 if rate is None else rate
+
+
 class Call(_Sent):
     """One LLM response in production.
 
@@ -118,7 +131,7 @@ class Call(_Sent):
     release: Name | None = None
     context: Annotated[str | list[str], Field(union_mode="left_to_right")] | None = None
     tags: Annotated[dict[Name, Name], Field(max_length=TAGS_MAX)] | None = None
-    sample_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
+    sample_rate: Annotated[float, Field(gt=0, le=1), BeforeValidator(_all_sent)] = 1.0
     trace_id: Id | None = None
     span_id: Id | None = None
     response_id: Id | None = None

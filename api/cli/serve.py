@@ -33,7 +33,12 @@ def command(host: str | None, port: int | None, database_url: str | None, until_
 
     if until_stdin_closes:
         threading.Thread(target=_stop_when_stdin_closes, daemon=True).start()
-    serve(settings, ready=lambda address: click.echo(f"{READY}{address}"))
+    serve(settings, ready=_say_ready)
+
+
+def _say_ready(address: str) -> None:
+    click.echo(f"{READY}{address}")
+    click.echo("Only this machine can reach it: no key exists.")
 
 
 def _stop_when_stdin_closes() -> None:

@@ -231,3 +231,9 @@ def test_new_ids_are_version_7_and_sort_by_time() -> None:
     ids = [uuid7() for _ in range(3)]
     assert {(one[14], one[19] in "89ab") for one in ids} == {("7", True)}
     assert [one[:8] for one in ids] == sorted(one[:8] for one in ids)
+
+
+def test_a_sample_rate_of_null_means_that_every_call_was_sent() -> None:
+    sent = parse_calls(b'{"calls": [{"id": "a", "sample_rate": null}]}')
+    assert [call.sample_rate for call in sent.items] == [1.0]
+    assert sent.rejected == []
