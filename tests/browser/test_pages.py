@@ -129,6 +129,13 @@ def test_ungraded_is_a_word_and_never_a_number(site: Site, page: Page) -> None:
     assert "ungraded 100 %" in accuracy.inner_text()
 
 
+@pytest.mark.parametrize("path", ["/rubrics", "/rubrics/tone"])
+def test_a_mean_of_the_local_critic_says_that_no_model_read(site: Site, page: Page, path: str) -> None:
+    page.goto(site.url + path)
+    local = page.locator(".use", has_text="scored call").filter(has_text="local").first
+    assert "No model read the texts" in local.inner_text()
+
+
 def test_keys_move_open_search_and_explain(site: Site, page: Page) -> None:
     page.goto(f"{site.url}/calls")
     links = page.locator("[data-row] .row-said a").evaluate_all("all => all.map(one => one.href)")
