@@ -83,7 +83,9 @@ def best_candidate(
 
 
 def holds(condition: Condition, calls: WeekCalls) -> Mask:
-    """Return for which calls a condition holds, shape (n,); never where the field is unknown."""
+    """Return for which calls a condition holds, shape (n,); never where a field of it is unknown."""
+    if condition.also is not None:
+        return np.asarray(np.logical_and.reduce([holds(part, calls) for part in condition.parts]))
     if isinstance(condition.value, tuple):
         since, until = condition.value
         return (calls.started_at_ms >= since) & (calls.started_at_ms < until)

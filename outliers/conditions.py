@@ -1,10 +1,12 @@
 """Conditions on a call's fields: what they are called, how a person reads them, how they are kept.
 
 Flow: outliers.candidates makes them -> outliers.findings tests them -> kept as JSON -> pages show `words`.
-A condition is on one field known before the answer, so that it can be looked for again once the fix is out.
+A condition is on fields known before the answer, so that it can be looked for again once the fix is out. Most
+are on one field; one on two or more ("tool = search and tag region = eu") is a chain: each holds `also`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -20,7 +22,7 @@ _LENGTHS = {
 
 @dataclass(frozen=True)
 class Condition:
-    """One test of one field.
+    """One test of one field, and of another where `also` names one: then both must hold.
 
     Attributes:
         field: prompt_version, prompt, model, provider, environment, release, input_language, tool or tag;
@@ -30,15 +32,35 @@ class Condition:
         op: "=" for names, ">" or "<" for numbers, "within" for started_at.
         value: a name ("" stands for not given); a number in the field's unit; or two instants.
         key: the tag's name where the field is "tag".
+        also: what must hold besides; None for a condition on one field.
     """
 
     field: str
     op: str
     value: str | float | tuple[int, int]
     key: str = ""
+    also: "Condition | None" = None
+
+    @property
+    def parts(self) -> tuple["Condition", ...]:
+        """The tests on one field each, all of which must hold."""
+        alone = replace(self, also=None) if self.also else self
+        return (alone, *(self.also.parts if self.also else ()))
+
+    @staticmethod
+    def all_of(parts: Sequence["Condition"]) -> "Condition":
+        """Return the condition that holds where all of these (each on one field, at least one) hold."""
+        chain: Condition | None = None
+        for part in reversed(parts):
+            chain = replace(part, also=chain)
+        if chain is None:
+            raise ValueError("a condition needs at least one part")
+        return chain
 
     def words(self, zone: ZoneInfo) -> str:
-        """Return the condition as a person reads it: "input_tokens > 9,800"."""
+        """Return the condition as a person reads it: "input_tokens > 9,800", "tool = kb and model = m"."""
+        if self.also is not None:
+            return " and ".join(part.words(zone) for part in self.parts)
         if isinstance(self.value, tuple):
             return f"a start on {_span(self.value, zone)}"
         if self.field == "tag":
@@ -49,6 +71,12 @@ class Condition:
 
     def where(self, zone: ZoneInfo) -> str:
         """Return the condition as a sentence ends with it: "for prompt faq@v7", "for inputs in de"."""
+        if self.also is not None:
+            said = [part.where(zone) for part in self.parts]
+            # "for prompt faq@v7 and for inputs in de on Tue 14:00 to 16:00"
+            spans = [one for one, part in zip(said, self.parts, strict=True) if part.op == "within"]
+            names = [one for one, part in zip(said, self.parts, strict=True) if part.op != "within"]
+            return " ".join([" and ".join(names), *spans]).strip()
         if isinstance(self.value, tuple):
             return f"on {_span(self.value, zone)}"
         if self.field in ("prompt", "prompt_version"):
@@ -75,10 +103,12 @@ class Condition:
         return f"where {self.words(zone)}"
 
     def as_json(self) -> dict[str, Any]:
-        """Return {"field", "op", "value"} and, for a tag, "key"."""
+        """Return {"field", "op", "value"} and, for a tag, "key"; under "also" the next part."""
         value = list(self.value) if isinstance(self.value, tuple) else self.value
         kept: dict[str, Any] = {"field": self.field, "op": self.op, "value": value}
-        return kept | {"key": self.key} if self.key else kept
+        if self.key:
+            kept["key"] = self.key
+        return kept | {"also": self.also.as_json()} if self.also else kept
 
     @staticmethod
     def from_json(kept: dict[str, Any]) -> "Condition":
@@ -86,7 +116,8 @@ class Condition:
         value = kept["value"]
         if isinstance(value, list):
             value = (int(value[0]), int(value[1]))
-        return Condition(kept["field"], kept["op"], value, kept.get("key", ""))
+        also = Condition.from_json(kept["also"]) if kept.get("also") else None
+        return Condition(kept["field"], kept["op"], value, kept.get("key", ""), also)
 
 
 def number(value: float) -> str:

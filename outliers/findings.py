@@ -17,6 +17,21 @@ _finding = columns(tables.Finding)
 
 
 @dataclass(frozen=True)
+class Point:
+    """One day or week of a cohort's trend.
+
+    Attributes:
+        since_ms: its first instant, milliseconds since 1970 (UTC).
+        n: calls under the condition.
+        bad: how many of them were bad, as a sum of P(bad); of a cohort by latency, how many were slow.
+    """
+
+    since_ms: int
+    n: int
+    bad: float
+
+
+@dataclass(frozen=True)
 class Finding:
     """One condition that sets a week's bad calls, or its slow tail, apart from the rest.
 
@@ -43,6 +58,17 @@ class Finding:
         severity: mean P(bad) of the calls under the condition.
         case_sentence: "Answers came in the wrong language for prompt faq@v7: 118 of 130 calls, 64 users,
             since Tue 14:00".
+        measure: what set it apart: "p_bad", or "latency" (slower than its service and length explain; then
+            n_in, rates and users count the calls that were slow for what they were).
+        excess: calls that went wrong beyond what the 28 days before let expect; what cohorts are ranked by.
+        share_of_traffic: share of the week's calls under the condition, 0..1.
+        rate_before, n_before: the same rate over the 28 days before, and the calls it is from; None and 0
+            where there were none.
+        lasting: whether the rate was no lower in the 28 days before: no incident, and ranked after them.
+        found_among: the half of the people that found it, so that it cannot prove it: "held_back", "others"
+            or "both".
+        days: each day of the week.
+        weeks_before: each of the four weeks before.
     """
 
     rank: int
@@ -68,26 +94,42 @@ class Finding:
     n_what_failed: int
     severity: float
     case_sentence: str
+    # What follows has defaults: rows that were kept before it was computed are still read.
+    measure: str = "p_bad"
+    excess: float = 0.0
+    share_of_traffic: float = 0.0
+    rate_before: float | None = None
+    n_before: int = 0
+    lasting: bool = False
+    found_among: str = "others"
+    days: tuple[Point, ...] = ()
+    weeks_before: tuple[Point, ...] = ()
 
 
-def findings_of(connection: Connection, project_id: int, week_id: str, about: str) -> list[Finding]:
+def findings_of(
+    connection: Connection, project_id: int, week_id: str, about: str, *, lasting: bool = False
+) -> list[Finding]:
     """Return a week's findings, first first; empty where nothing stands apart, or nothing was computed yet.
 
     Args:
-        about: "bad" or "tail".
+        about: "bad" (the week's cohorts, those by latency among them) or "tail" (its slowest calls).
+        lasting: True for those that were there in the weeks before too, instead of the new ones.
     """
     rows = connection.execute(
         select(_finding)
         .where(_finding.c.project_id == project_id, _finding.c.week == week_id, _finding.c.about == about)
         .order_by(_finding.c.rank)
     ).mappings()
-    return [finding_from_row(dict(row)) for row in rows]
+    found = [finding_from_row(dict(row)) for row in rows]
+    return [finding for finding in found if finding.lasting == lasting]
 
 
 def finding_from_row(row: Mapping[str, Any]) -> Finding:
     """Return a finding as the table `finding` keeps it."""
     figures = dict(row["figures"])
     figures["examples"] = tuple(figures["examples"])
+    for trend in ("days", "weeks_before"):
+        figures[trend] = tuple(Point(**point) for point in figures.get(trend, ()))
     return Finding(
         rank=row["rank"],
         about=row["about"],
