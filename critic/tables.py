@@ -84,6 +84,12 @@ class Score(SQLModel, table=True):
     model_reported: str | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
+    #: how many of `input_tokens` came from the provider's cache
+    cached_input_tokens: int | None = None
+    #: probability that the critic gave to the seven levels together; NULL where it could answer nothing else
+    label_mass: float | None = None
+    #: share of the texts' characters that the critic was shown, 0..1
+    seen_share: float | None = None
     cost_usd: float | None = None
     answer_ms: float | None = None
     #: whoever judges this row now; `finish` must show the same token
@@ -121,8 +127,54 @@ class GuardReading(SQLModel, table=True):
     output_language: str | None = None
     #: features' shares of what spoke for `kind`: {"name": share}
     why: dict[str, float] | None = Field(default=None, sa_type=JSON(none_as_null=True))
+    #: what in the texts looks as if meant for a critic: [{"kind", "field", "text"}]; NULL where nothing
+    marks: list[dict[str, str]] | None = Field(default=None, sa_type=JSON(none_as_null=True))
     version: str
     changed: int = Field(sa_type=BigInteger)
+
+
+#: wanted: asked for and not yet written. written: has its words. refused: the critic declined. failed: it
+#: gave none, or nobody may be asked (`reason` says why).
+EXPLANATION_STATUSES = ("wanted", "written", "refused", "failed")
+
+
+class Explanation(SQLModel, table=True):
+    """Why a score might be what it is, in a critic's words, written after the score and never part of it."""
+
+    __tablename__ = "explanation"
+    __table_args__ = (
+        CheckConstraint(f"status in {EXPLANATION_STATUSES}", name="explanation_status_known"),
+        CheckConstraint("(status = 'written') = (words is not null)", name="written_has_words"),
+        Index(
+            "explanation_wanted",
+            "not_before_ms",
+            sqlite_where=text("status = 'wanted'"),
+            postgresql_where=text("status = 'wanted'"),
+        ),
+    )
+
+    seq: int | None = Field(default=None, primary_key=True, sa_type=Seq)
+    #: the score that it is about; one explanation a score
+    score_seq: int = Field(sa_type=Seq, unique=True)
+    call_seq: int = Field(sa_type=Seq, index=True)
+    #: what asked for it: "opened" (somebody on the call's page) or "nominated" (the week's case)
+    asked_for: str
+    status: str = "wanted"
+    #: a critic's own words: hostile text, as a call's
+    words: str | None = None
+    #: why there are none, in words a page can show
+    reason: str | None = None
+    #: who wrote it, as configured
+    critic: str | None = None
+    model_reported: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_input_tokens: int | None = None
+    cost_usd: float | None = None
+    attempts: int = 0
+    not_before_ms: int = Field(default=0, sa_type=BigInteger)
+    asked_at_ms: int = Field(sa_type=BigInteger)
+    written_at_ms: int | None = Field(default=None, sa_type=BigInteger)
 
 
 class GuardFit(SQLModel, table=True):

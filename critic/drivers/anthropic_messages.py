@@ -18,9 +18,12 @@ from critic.drivers.base import (
     CriticUnavailable,
     Refused,
     Unusable,
+    Usage,
     Verdict,
     in_parts,
+    tokens_at_most,
 )
+from critic.drivers.limits import Limits, limits_of
 from critic.drivers.statuses import Failure, short, verdict_on
 from critic.drivers.told import RULE, fence_note
 from rubrics import Rubric
@@ -53,6 +56,7 @@ class AnthropicMessages:
         self._model = model
         self._options: dict[str, Any] = {"api_key": api_key, "base_url": base_url, "timeout": timeout_s}
         self._opened: anthropic.AsyncAnthropic | None = None
+        self.limits: Limits | None = None
 
     @property
     def _client(self) -> "anthropic.AsyncAnthropic":
@@ -63,6 +67,11 @@ class AnthropicMessages:
             # Spans would carry the texts to wherever this process's traces go.
             self._opened = anthropic.AsyncAnthropic(max_retries=0, open_telemetry=False, **self._options)
         return self._opened
+
+    def at_most(self, case: Case) -> Usage:
+        """See `Driver.at_most`; all draws together."""
+        request = request_of(case, self._model)
+        return Usage(DRAWS * tokens_at_most(request), DRAWS * int(request["max_tokens"]))
 
     async def judge(self, case: Case) -> Sequence[Verdict]:
         """See `Driver.judge`. Draws that were refused are left out; one answered draw is an answer."""
@@ -88,13 +97,17 @@ class AnthropicMessages:
         import anthropic
 
         try:
-            return await self._client.messages.create(**request_of(case, self._model))
+            request = request_of(case, self._model)
+            answered = await self._client.messages.with_raw_response.create(**request)
+            self.limits = limits_of(answered.headers) or self.limits
+            return await answered.parse()
         except anthropic.APITimeoutError as error:
             raise CriticUnavailable(f"{self.name} gave no answer in time", blames_call=True) from error
         except anthropic.APIConnectionError as error:
             said = f"{self.name} could not be reached: {short(error.__cause__ or error)}"
             raise CriticUnavailable(said) from error
         except anthropic.APIStatusError as error:
+            self.limits = limits_of(error.response.headers) or self.limits
             return verdict_on(self._failure(error))
         except (anthropic.APIError, ValueError) as error:  # an answer that is cut off or no JSON
             said = f"{self.name} sent an answer that is no JSON: {short(error)}"
@@ -146,6 +159,7 @@ def verdicts_of(draws: Sequence[Any], rubrics: Sequence[Rubric]) -> list[Verdict
     cached = ("cache_read_input_tokens", "cache_creation_input_tokens")
     tokens_in = in_parts(_tokens(messages, "input_tokens", *cached), len(rubrics))
     tokens_out = in_parts(_tokens(messages, "output_tokens"), len(rubrics))
+    tokens_cached = in_parts(_tokens(messages, "cache_read_input_tokens"), len(rubrics))
     model = getattr(messages[0], "model", None)
     verdicts: list[Verdict] = []
     for i, rubric in enumerate(rubrics):
@@ -160,6 +174,7 @@ def verdicts_of(draws: Sequence[Any], rubrics: Sequence[Rubric]) -> list[Verdict
                 model_reported=model if isinstance(model, str) else None,
                 input_tokens=tokens_in[i],
                 output_tokens=tokens_out[i],
+                cached_input_tokens=tokens_cached[i],
             )
         )
     return verdicts

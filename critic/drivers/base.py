@@ -4,11 +4,13 @@ Flow: critic.worker makes a `Case` (one output, never two) -> `Driver.judge` -> 
 the case, in its order -> critic.queue.finish.
 """
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from critic.drivers.limits import Limits
 from rubrics import CallView, Rubric
 
 if TYPE_CHECKING:
@@ -67,6 +69,8 @@ class Case:
         fence: the random token that fences the call's texts inside the view.
         rubrics: at least one; one verdict each is due, in this order.
         reading: what the guard saw in this call.
+        seen_share: the share of the characters of the call's texts that the view holds, 0..1; less than 1
+            where it was too long for the critic's window and its middle left out.
     """
 
     call: CallView
@@ -74,6 +78,15 @@ class Case:
     fence: str
     rubrics: tuple[Rubric, ...]
     reading: "Reading"
+    seen_share: float = 1.0
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens of one judgement, whatever number of requests it takes."""
+
+    input_tokens: int
+    output_tokens: int
 
 
 @dataclass(frozen=True)
@@ -85,6 +98,11 @@ class Answer:
             probabilities.
         why: share by feature, where the critic can say.
         input_tokens, output_tokens: this rubric's part of the request's usage.
+        cached_input_tokens: how many of `input_tokens` the provider had from its cache; None where it
+            does not say.
+        cost_usd: the lane's to fill in, by its price table; no driver knows prices.
+        label_mass: the probability that the provider gave to the seven levels together, before they were
+            scaled to sum to 1; None where nothing else could be answered.
     """
 
     probabilities: tuple[float, ...]
@@ -92,8 +110,10 @@ class Answer:
     model_reported: str | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
+    cached_input_tokens: int | None = None
     cost_usd: float | None = None
     draws: int | None = None
+    label_mass: float | None = None
     why: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -105,6 +125,7 @@ class Refused:
     model_reported: str | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
+    cached_input_tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -131,11 +152,20 @@ class Driver(Protocol):
         name: as configured: "local", "openai:gpt-6-luna".
         leaves_machine: whether the texts go to somebody else, so that LOWLIGHT_EGRESS decides.
         reads_view: whether it wants the rendered view.
+        limits: what the provider's headers last said is left; None where they say nothing.
     """
 
     name: str
     leaves_machine: bool
     reads_view: bool
+    limits: Limits | None
+
+    def at_most(self, case: Case) -> Usage:
+        """Return no fewer tokens than judging this case can take, all of its requests together.
+
+        What money is reserved by before the first of them, so it never guesses low: a byte of UTF-8 is
+        taken for a token, which no tokeniser in use exceeds.
+        """
 
     async def judge(self, case: Case) -> Sequence[Verdict]:
         """Return one verdict per rubric of the case, in its order.
@@ -173,6 +203,11 @@ def seven(values: Sequence[object]) -> tuple[float, ...]:
 def score_of(probabilities: Sequence[float]) -> float:
     """Return 1 + the sum of i * p_i over positions i = 0..6, within 1..7 despite rounding."""
     return min(7.0, max(1.0, 1.0 + math.fsum(i * p for i, p in enumerate(probabilities))))
+
+
+def tokens_at_most(request: Mapping[str, Any]) -> int:
+    """Return no fewer tokens than a request's JSON can be: its bytes, and some for the frame."""
+    return len(json.dumps(request, ensure_ascii=False, default=str).encode("utf-8", "replace")) + 500
 
 
 def in_parts(total: int | None, parts: int) -> list[int | None]:

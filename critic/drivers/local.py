@@ -6,7 +6,8 @@ rubric -> seven probabilities, or the reason why nothing here can judge that rub
 
 from collections.abc import Sequence
 
-from critic.drivers.base import Answer, CannotJudge, Case, Verdict, seven
+from critic.drivers.base import Answer, CannotJudge, Case, Usage, Verdict, seven
+from critic.drivers.limits import Limits
 from critic.local import LocalCritic, Ungraded
 
 
@@ -16,6 +17,7 @@ class LocalDriver:
     name = "local"
     leaves_machine = False
     reads_view = False
+    limits: Limits | None = None
 
     def __init__(self, base_rate: float, critic: LocalCritic | None = None) -> None:
         self._base_rate = base_rate
@@ -31,6 +33,10 @@ class LocalDriver:
     @critic.setter
     def critic(self, critic: LocalCritic) -> None:
         self._critic = critic
+
+    def at_most(self, case: Case) -> Usage:  # noqa: ARG002  (the other drivers need it)
+        """See `Driver.at_most`; it uses no tokens."""
+        return Usage(0, 0)
 
     async def judge(self, case: Case) -> Sequence[Verdict]:
         """See `Driver.judge`; microseconds a rubric, so it never awaits."""

@@ -16,16 +16,22 @@ from critic.drivers.base import (
     MalformedAnswer,
     Refused,
     Unusable,
+    Usage,
     Verdict,
     in_parts,
     seven,
+    tokens_at_most,
 )
+from critic.drivers.limits import Limits, limits_of
 from critic.drivers.statuses import Failure, short, verdict_on
 from critic.drivers.told import RULE, fence_note
 from rubrics import Rubric
 
 if TYPE_CHECKING:
     import openai
+
+#: A bound on what one question's answer is counted as, where answers are counted at all.
+TOKENS_A_QUESTION = 256
 
 _QUOTA_CODES = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
 _TOO_LONG_CODES = {"context_length_exceeded", "string_above_max_length"}
@@ -45,6 +51,7 @@ class OpenAIDecisions:
         self._model = model
         self._options: dict[str, Any] = {"api_key": api_key, "base_url": base_url, "timeout": timeout_s}
         self._opened: openai.AsyncOpenAI | None = None
+        self.limits: Limits | None = None
 
     @property
     def _client(self) -> "openai.AsyncOpenAI":
@@ -55,12 +62,19 @@ class OpenAIDecisions:
             self._opened = openai.AsyncOpenAI(max_retries=0, **self._options)
         return self._opened
 
+    def at_most(self, case: Case) -> Usage:
+        """See `Driver.at_most`."""
+        request = request_of(case, self._model)
+        return Usage(tokens_at_most(request), TOKENS_A_QUESTION * len(case.rubrics))
+
     async def judge(self, case: Case) -> Sequence[Verdict]:
         """See `Driver.judge`."""
         import openai
 
         try:
-            decision = await self._client.decisions.create(**request_of(case, self._model))
+            answered = await self._client.decisions.with_raw_response.create(**request_of(case, self._model))
+            self.limits = limits_of(answered.headers) or self.limits
+            decision = answered.parse()
         except openai.APITimeoutError as error:
             raise CriticUnavailable(f"{self.name} gave no answer in time", blames_call=True) from error
         except openai.APIConnectionError as error:
@@ -68,6 +82,7 @@ class OpenAIDecisions:
                 f"{self.name} could not be reached: {short(error.__cause__ or error)}"
             ) from error
         except openai.APIStatusError as error:
+            self.limits = limits_of(error.response.headers) or self.limits
             return [verdict_on(self._failure(error))] * len(case.rubrics)
         except (openai.APIError, ValueError) as error:  # an answer that is cut off or no JSON
             raise CriticUnavailable(
@@ -133,35 +148,37 @@ def verdicts_of(decision: Any, rubrics: Sequence[Rubric]) -> list[Verdict]:
     usage = getattr(decision, "usage", None)
     tokens_in = in_parts(_count(usage, "input_tokens"), len(rubrics))
     tokens_out = in_parts(_count(usage, "output_tokens"), len(rubrics))
+    details = getattr(usage, "input_tokens_details", None)
+    cached = in_parts(_count(details, "cached_tokens"), len(rubrics))
     return [
-        _verdict(answer, rubric, model, tokens_in[i], tokens_out[i])
+        _verdict(
+            answer,
+            rubric,
+            {
+                "model_reported": model,
+                "input_tokens": tokens_in[i],
+                "output_tokens": tokens_out[i],
+                "cached_input_tokens": cached[i],
+            },
+        )
         for i, (answer, rubric) in enumerate(zip(answers, rubrics, strict=True))
     ]
 
 
-def _verdict(
-    answer: Any, rubric: Rubric, model: str | None, input_tokens: int | None, output_tokens: int | None
-) -> Verdict:
+def _verdict(answer: Any, rubric: Rubric, about: dict[str, Any]) -> Verdict:
     name = getattr(answer, "name", None)
     if name is not None and name != rubric.name:
         return Unusable(f"the answer names the question {short(name)}, not {rubric.name}")
     kind = getattr(answer, "type", None)
     if kind == "refusal":
-        return Refused("the critic declined this question", model, input_tokens, output_tokens)
+        return Refused("the critic declined this question", **about)
     if kind != "score":
         return Unusable(f"the answer is of type {short(kind)}, not score")
     try:
         probabilities = _by_level(getattr(answer, "probabilities", None))
     except MalformedAnswer as error:
         return Unusable(str(error))
-    confidence = getattr(answer, "confidence", None)
-    return Answer(
-        probabilities,
-        confidence=_share(confidence),
-        model_reported=model,
-        input_tokens=input_tokens,
-        output_tokens=output_tokens,
-    )
+    return Answer(probabilities, confidence=_share(getattr(answer, "confidence", None)), **about)
 
 
 def _by_level(probabilities: Any) -> tuple[float, ...]:
