@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint bench format revision clean
+.PHONY: demo test faults lint bench format revision clean
 .DEFAULT_GOAL := demo
 
 $(STAMP): pyproject.toml ingest/sdk/pyproject.toml constraints.txt dev-requirements.txt
@@ -21,6 +21,10 @@ demo: $(STAMP)
 test: $(STAMP)
 	@$(BIN)/python -m tests.setup_browser
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+# What production does to a server, at length: 100 times kill -9, a full disk, a locked file, a crowd of clients.
+faults: $(STAMP)
+	@$(BIN)/python -m pytest tests/faults -m "long or not long" -v --durations=10 $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

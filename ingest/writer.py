@@ -8,9 +8,10 @@ so one that fails takes none of its neighbours with it. A result is handed back 
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Connection, Engine, RootTransaction
 from sqlalchemy.exc import OperationalError
@@ -28,13 +29,48 @@ WAITING_MAX = 256
 GROUP_MAX = 64
 
 
+class WriteFailure(NamedTuple):
+    """Why nothing could be written, and since when that was last tried.
+
+    Attributes:
+        at_ms: when, in milliseconds since 1970.
+        error: what the database said: "database is locked", "database or disk is full" ...
+    """
+
+    at_ms: int
+    error: str
+
+
+class Group(NamedTuple):
+    """What became of one group of jobs, for whoever counts them.
+
+    Attributes:
+        jobs: how many.
+        took_s: from the first job's start to the end of the commit.
+        refused: why the database could not be written; None where it could.
+    """
+
+    jobs: int
+    took_s: float
+    refused: str | None
+
+
 class Writer:
-    """Runs jobs one after another on one connection, a group to a commit."""
+    """Runs jobs one after another on one connection, a group to a commit.
+
+    Attributes:
+        last_commit_s: end of the last commit, on the clock of `time.monotonic`; None before the first.
+        observe: told of every group, in the writer's thread; must be quick and never raise.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self.last_commit_s: float | None = None
+        self.observe: Callable[[Group], None] | None = None
+        self._began_s: float | None = None
         self._waiting: queue.Queue[tuple[Job, Future[Any]] | None] = queue.Queue(WAITING_MAX)
         self._closed = False
+        self._last_failure: WriteFailure | None = None
         self._thread = threading.Thread(target=self._run, name="lowlight-writer", daemon=True)
         self._thread.start()
 
@@ -44,9 +80,20 @@ class Writer:
         return self._waiting.qsize()
 
     @property
+    def in_hand_s(self) -> float:
+        """How long the group in hand has taken so far, in seconds; 0 while there is none."""
+        began_s = self._began_s
+        return 0.0 if began_s is None else time.monotonic() - began_s
+
+    @property
     def alive(self) -> bool:
         """Whether jobs are still taken and run."""
         return self._thread.is_alive() and not self._closed
+
+    @property
+    def last_failure(self) -> WriteFailure | None:
+        """When and why the database last refused a write; None where it took the newest one."""
+        return self._last_failure
 
     def write(self, job: Callable[[Connection], T]) -> T:
         """Run `job(connection)` and return its result once committed.
@@ -98,7 +145,9 @@ class Writer:
                     break
             stopping = taken is None
             if group:
+                self._began_s = time.monotonic()
                 connection = self._commit(connection, group)
+                self._began_s = None
         if connection is not None:
             connection.close()
         self._engine.dispose()
@@ -118,20 +167,36 @@ class Writer:
                     for job, done in group:
                         results.append((done, *_in_savepoint(connection, job)))
         except Exception as error:  # locked, full or lost: the whole group was rolled back
-            log.exception("a group of %d writes was rolled back", len(group))
+            log.error("a group of %d writes was rolled back: %s", len(group), _cause(error))
             unavailable = StoreUnavailable(f"The database could not be written: {_cause(error)}")
             unavailable.__cause__ = error
+            self._learn([unavailable] * len(group))
             for _job, done in group:
                 done.set_exception(unavailable)
             if connection is not None:
                 connection.close()
             return None
+        self._learn([failure for _done, _result, failure in results])
         for done, result, failure in results:
             if failure is None:
                 done.set_result(result)
             else:
                 done.set_exception(failure)
         return connection
+
+    def _learn(self, failures: list[BaseException | None]) -> None:
+        """Remember whether the database took what a group wrote; a mistake of a job's own says nothing."""
+        refusal = next((failure for failure in failures if isinstance(failure, StoreUnavailable)), None)
+        why = None if refusal is None else _cause(refusal.__cause__ or refusal)
+        if why is not None:
+            self._last_failure = WriteFailure(time.time_ns() // 1_000_000, why)
+        elif None in failures:
+            self._last_failure = None
+        now_s = time.monotonic()
+        if why is None:
+            self.last_commit_s = now_s
+        if self.observe is not None:
+            self.observe(Group(len(failures), now_s - (self._began_s or now_s), why))
 
 
 def _alone(
@@ -169,5 +234,5 @@ def _as_the_caller_sees(connection: Connection, error: Exception) -> Exception:
     return unavailable
 
 
-def _cause(error: Exception) -> str:
+def _cause(error: BaseException) -> str:
     return str(getattr(error, "orig", None) or error).strip() or type(error).__name__
