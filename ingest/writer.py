@@ -30,7 +30,7 @@ GROUP_MAX = 64
 
 
 class WriteFailure(NamedTuple):
-    """Why nothing could be written, and since when that was last tried.
+    """When the database last refused a write, and why.
 
     Attributes:
         at_ms: when, in milliseconds since 1970.

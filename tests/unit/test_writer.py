@@ -91,6 +91,7 @@ def test_a_lone_bad_job_is_undone_and_the_writer_goes_on(store: OpenStore) -> No
 
     with pytest.raises(ValueError, match="a mistake"):
         store.write(half_done)
+    assert store.writer.last_failure is None  # the job's mistake, not the database's
     assert store.write(add("next")) == "next"
     assert "half" not in names(store)
 
@@ -126,9 +127,12 @@ def test_a_locked_database_is_unavailable_and_then_works_again(settings: Setting
     other.execute("begin immediate")
     with pytest.raises(StoreUnavailable, match="locked"):
         writer.write(add("late"))
+    assert writer.last_failure is not None
+    assert "locked" in writer.last_failure.error
     other.execute("rollback")
     other.close()
     assert writer.write(add("late")) == "late"
+    assert writer.last_failure is None
     writer.close()
 
 
@@ -146,6 +150,10 @@ def test_a_full_disk_is_unavailable_writes_nothing_and_recovers(store: OpenStore
 
     with pytest.raises(StoreUnavailable, match="full"):
         store.write(fill)
+    failure = store.writer.last_failure
+    assert failure is not None
+    assert "full" in failure.error
+    assert failure.at_ms > 0
     store.write(unlimited)
     assert store.write(add("again")) == "again"
     assert names(store) & {"too much", "again"} == {"again"}
