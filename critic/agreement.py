@@ -76,11 +76,35 @@ class Compared:
         said: the critic's scores 1..7, shape (n,).
         people: each output's levels 1..7 by person, at least one.
         groups: what an output must not be separated from.
+        outputs: what each output is called; needed by `shift` alone.
     """
 
     said: Sequence[float]
     people: Sequence[Sequence[float]]
     groups: Sequence[str]
+    outputs: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Shift:
+    """What a new version of a rubric changed, over the outputs that were scored under both.
+
+    Attributes:
+        n: outputs scored under both.
+        level: mean of the new score less the old.
+        mae, rho: the new figure less the old; a positive `mae` and a negative `rho` are worse.
+    """
+
+    n: int
+    level: Estimate
+    mae: Estimate
+    rho: Estimate
+
+    @property
+    def worse(self) -> bool:
+        """Whether it is worse beyond chance: an interval that lies wholly on the bad side."""
+        farther = self.mae.low is not None and self.mae.low > 0
+        return farther or (self.rho.high is not None and self.rho.high < 0)
 
 
 def agreement(compared: Compared, *, draws: int = DRAWS, seed: int = 0) -> Agreement:
@@ -115,10 +139,47 @@ def agreement(compared: Compared, *, draws: int = DRAWS, seed: int = 0) -> Agree
     )
 
 
-def labelled(connection: Connection, project_id: int, rubric: str, critic: str) -> Compared:
-    """Return the calls that people labelled under a rubric and a critic scored under its newest version.
+def shift(before: Compared, after: Compared, *, draws: int = DRAWS, seed: int = 0) -> Shift:
+    """Hold two versions beside the same people, output by output.
+
+    Each draw of the bootstrap takes both versions' scores of the same outputs, so what two versions share
+    does not blur what sets them apart.
+    """
+    was = dict(zip(before.outputs, before.said, strict=True))
+    both = [place for place, output in enumerate(after.outputs) if output in was]
+    old_and_new = np.array([(was[after.outputs[place]], after.said[place]) for place in both]).reshape(-1, 2)
+    truth = np.array([float(np.mean(after.people[place])) for place in both])
+    names, codes = np.unique(
+        np.array([after.groups[place] for place in both], dtype=str), return_inverse=True
+    )
+    paired = _Bootstrap(codes, len(names), draws, seed)
+
+    def moved(figure: Callable[[Floats, Floats], float | None]) -> Callable[[Floats, Floats], float | None]:
+        def _moved(scores: Floats, levels: Floats) -> float | None:
+            old, new = figure(scores[:, 0], levels), figure(scores[:, 1], levels)
+            return None if old is None or new is None else new - old
+
+        return _moved
+
+    return Shift(
+        n=len(both),
+        level=paired.of(
+            lambda scores, _truth: float(np.mean(scores[:, 1] - scores[:, 0])), old_and_new, truth
+        ),
+        mae=paired.of(moved(_mae), old_and_new, truth),
+        rho=paired.of(moved(_rho), old_and_new, truth),
+    )
+
+
+def labelled(
+    connection: Connection, project_id: int, rubric: str, critic: str, *, blob: str | None = None
+) -> Compared:
+    """Return the calls that people labelled under a rubric and a critic scored under one version of it.
 
     Calls of one user are one group, then of one session; a call with neither is a group of its own.
+
+    Args:
+        blob: the version; None for the newest.
     """
     newest = (
         select(VERSION.c.blob)
@@ -135,7 +196,7 @@ def labelled(connection: Connection, project_id: int, rubric: str, critic: str) 
         .where(
             LABEL.c.project_id == project_id,
             LABEL.c.rubric == rubric,
-            SCORE.c.rubric_blob == newest,
+            SCORE.c.rubric_blob == (newest if blob is None else blob),
             SCORE.c.critic == critic,
             SCORE.c.occasion == "",
             SCORE.c.status == "scored",
@@ -155,7 +216,7 @@ def labelled(connection: Connection, project_id: int, rubric: str, critic: str) 
             if row.session_id
             else f"call {row.id}"
         )
-    return Compared(list(said.values()), list(people.values()), list(groups.values()))
+    return Compared(list(said.values()), list(people.values()), list(groups.values()), list(said))
 
 
 class _Bootstrap:

@@ -24,20 +24,42 @@ def blobs_at_head(folder: Path) -> Mapping[str, str] | None:
     with SHA-256 (its ids are not ours), or no answer within two seconds. An empty repository gives {}.
     Never raises.
     """
-    listed = _git(folder, "ls-tree", "-z", "HEAD")
-    if listed is None:
+    blobs = blobs_at(folder, "HEAD")
+    if blobs is None:
         # Not a repository, or one without a commit: only the second knows where its top is.
-        return {} if _git(folder, "rev-parse", "--show-toplevel") else None
+        bare = _git(folder, "rev-parse", "--verify", "--quiet", "HEAD") is None
+        return {} if bare and _git(folder, "rev-parse", "--show-toplevel") else None
+    if not blobs and _git(folder, "check-ignore", "--quiet", ".") is not None:
+        return None
+    return blobs
+
+
+def blobs_at(folder: Path, revision: str) -> dict[str, str] | None:
+    """Return the blob id of each file that lay directly in `folder` at a revision, by file name.
+
+    None where git does not know the revision, or its ids are not ours (SHA-256). Never raises.
+    """
+    commit = _git(folder, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+    listed = None if commit is None else _git(folder, "ls-tree", "-z", commit.strip())
+    if listed is None:
+        return None
     blobs = {}
     for entry in listed.split("\0"):
         about, _tab, name = entry.partition("\t")
         if len(fields := about.split()) == 3 and fields[1] == "blob":
             blobs[name] = fields[2]
-    if any(len(blob) != 40 for blob in blobs.values()):
-        return None
-    if not blobs and _git(folder, "check-ignore", "--quiet", ".") is not None:
-        return None
-    return blobs
+    return None if any(len(blob) != 40 for blob in blobs.values()) else blobs
+
+
+def text_of_blob(folder: Path, blob: str) -> str | None:
+    """Return a blob of the repository as text; None where git has none such or it is not UTF-8."""
+    source = _git(folder, "cat-file", "blob", blob)
+    return None if source is None or not _is_text(source) else source
+
+
+def _is_text(source: str) -> bool:
+    # `_git` keeps bytes that are not UTF-8 as lone surrogates.
+    return not any("\ud800" <= character <= "\udfff" for character in source)
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -20,7 +20,7 @@ _COMMANDS = {
     "demo": ("api.cli.demo", "Show a week of an invented product, and its worst experience."),
     "import": ("api.cli.import_", "Bring in calls from a JSONL file through a mapping."),
     "report": ("api.cli.report", "Print this week's case, worst users and tail."),
-    "rubric": ("api.cli.rubric", "Check, list and render rubrics."),
+    "rubric": ("api.cli.rubric", "Check, list, render, compare and test rubrics."),
     "db": ("api.cli.db", "Bring the database to this version's schema."),
     "doctor": ("api.cli.doctor", "Check settings, disk, database and versions; say what to do."),
 }

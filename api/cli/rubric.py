@@ -1,10 +1,11 @@
-"""`lowlight rubric`: check, list, show and render rubric files."""
+"""`lowlight rubric`: check, list, show and render rubric files; diff and test have modules of their own."""
 
 import json
 from pathlib import Path
 
 import click
 
+from api.cli import rubric_diff, rubric_test
 from ingest.settings import load_settings
 from rubrics import CallView, Problem, Rubric, load_rubric, load_rubrics, read_folder, text_of
 
@@ -21,7 +22,11 @@ _folder = click.option(
 
 @click.group(name="rubric", epilog="Example: lowlight rubric check rubrics/tone.jinja")
 def command() -> None:
-    """Check, list, show and render rubrics: one question and seven levels a file."""
+    """Check, list, show, render, compare and test rubrics: one question and seven levels a file."""
+
+
+command.add_command(rubric_diff.command)
+command.add_command(rubric_test.command)
 
 
 @command.command(epilog="Example: lowlight rubric check   (or a folder, or one file, for an editor or CI)")
