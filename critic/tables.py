@@ -51,6 +51,15 @@ class Score(SQLModel, table=True):
             sqlite_where=text("status = 'pending'"),
             postgresql_where=text("status = 'pending'"),
         ),
+        CheckConstraint("inclusion > 0 and inclusion <= 1", name="inclusion_is_a_probability"),
+        # Worst first: what is deferred is scored in this order after the budget's reset.
+        Index(
+            "score_deferred",
+            "critic",
+            "urgency",
+            sqlite_where=text("status = 'deferred'"),
+            postgresql_where=text("status = 'deferred'"),
+        ),
         Index("score_changed", "changed"),
     )
 
@@ -86,7 +95,7 @@ class Score(SQLModel, table=True):
     output_tokens: int | None = None
     #: how many of `input_tokens` came from the provider's cache
     cached_input_tokens: int | None = None
-    #: probability that the critic gave to the seven levels together; NULL where it could answer nothing else
+    #: probability that the critic gave to anything but the seven levels; NULL where it could answer nothing else
     label_mass: float | None = None
     #: share of the texts' characters that the critic was shown, 0..1
     seen_share: float | None = None
@@ -105,6 +114,16 @@ class Score(SQLModel, table=True):
     finished_at_ms: int | None = Field(default=None, sa_type=BigInteger)
     #: grows with every finished answer: readers that keep up remember the largest they saw
     changed: int | None = Field(default=None, sa_type=BigInteger)
+    #: which stratum of its day's sample the call is in (`critic.sampling`); '' where nothing is sampled
+    stratum: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    #: probability with which the call was to be judged, in its final stratum; 1 where nothing is sampled
+    inclusion: float = Field(default=1.0, sa_column_kwargs={"server_default": "1"})
+    #: whether it is of the uniform part, whose money is kept apart
+    uniform: bool = Field(default=False, sa_column_kwargs={"server_default": "0"})
+    #: how soon it is wanted where money is short; larger is sooner
+    urgency: float = Field(default=0.0, sa_column_kwargs={"server_default": "0"})
+    #: when it first found no money; 14 days after, it is skipped
+    deferred_at_ms: int | None = Field(default=None, sa_type=BigInteger)
 
 
 class GuardReading(SQLModel, table=True):
@@ -201,3 +220,59 @@ class CriticState(SQLModel, table=True):
     paused_until_ms: int | None = Field(default=None, sa_type=BigInteger)
     reason: str | None = None
     seen_at_ms: int = Field(sa_type=BigInteger)
+
+
+class CriticDay(SQLModel, table=True):
+    """What one critic has spent and holds reserved for one project on one UTC day."""
+
+    __tablename__ = "critic_day"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    project_id: int = Field(primary_key=True)
+    critic: str = Field(primary_key=True)
+    #: days since 1970, UTC
+    day: int = Field(primary_key=True)
+    #: paid for, as far as prices are known; what ended in doubt is in it whole
+    spent_usd: float = 0.0
+    #: the uniform part's share of `spent_usd`
+    uniform_spent_usd: float = 0.0
+    #: held for requests that are under way
+    reserved_usd: float = 0.0
+    uniform_reserved_usd: float = 0.0
+    #: settled in full because nobody knows what it cost: a worker died, an answer did not come
+    in_doubt_usd: float = 0.0
+    #: requests settled
+    requests: int = 0
+    #: those whose price or usage is unknown; their cost is not in `spent_usd`
+    requests_unpriced: int = 0
+
+
+class Reservation(SQLModel, table=True):
+    """Money held for one judgement, from before its request until it is settled."""
+
+    __tablename__ = "reservation"
+    __table_args__ = (Index("reservation_until", "until_ms"),)
+
+    seq: int | None = Field(default=None, primary_key=True, sa_type=Seq)
+    project_id: int
+    critic: str
+    day: int
+    #: no less than the judgement can cost
+    usd: float
+    uniform: bool
+    #: when its rows' lease ends: whoever held it is dead then, and it is settled in full
+    until_ms: int = Field(sa_type=BigInteger)
+
+
+class SampleCount(SQLModel, table=True):
+    """How many calls of one stratum a critic was to sample on one UTC day, and how many it chose."""
+
+    __tablename__ = "sample_count"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    project_id: int = Field(primary_key=True)
+    critic: str = Field(primary_key=True)
+    day: int = Field(primary_key=True)
+    stratum: str = Field(primary_key=True)
+    calls: int = 0
+    chosen: int = 0

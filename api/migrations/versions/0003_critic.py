@@ -25,10 +25,17 @@ def upgrade() -> None:
     op.add_column("score", sa.Column("seen_share", sa.Float(), nullable=True))
     op.add_column("guard_reading", sa.Column("marks", sa.JSON(none_as_null=True), nullable=True))
     _explanations()
+    _sampling()
+    _money()
 
 
 def downgrade() -> None:
     """Take it away again."""
+    for table in ("sample_count", "reservation", "critic_day"):
+        op.drop_table(table)
+    op.drop_index("score_deferred", "score")
+    for name in ("deferred_at_ms", "urgency", "uniform", "inclusion", "stratum"):
+        op.drop_column("score", name)
     op.drop_table("explanation")
     op.drop_column("guard_reading", "marks")
     for name in ("seen_share", "label_mass", "cached_input_tokens"):
@@ -69,4 +76,64 @@ def _explanations() -> None:
         ["not_before_ms"],
         sqlite_where=sa.text("status = 'wanted'"),
         postgresql_where=sa.text("status = 'wanted'"),
+    )
+
+
+def _sampling() -> None:
+    op.add_column("score", sa.Column("stratum", _TEXT(), nullable=False, server_default=""))
+    # As SQL, because a CHECK comes with its column or, on SQLite, with a copy of the whole table.
+    op.execute(
+        "ALTER TABLE score ADD COLUMN inclusion FLOAT DEFAULT '1' NOT NULL "
+        "CONSTRAINT inclusion_is_a_probability CHECK (inclusion > 0 AND inclusion <= 1)"
+    )
+    op.add_column("score", sa.Column("uniform", sa.Boolean(), nullable=False, server_default=sa.false()))
+    op.add_column("score", sa.Column("urgency", sa.Float(), nullable=False, server_default="0"))
+    op.add_column("score", sa.Column("deferred_at_ms", sa.BigInteger(), nullable=True))
+    op.create_index(
+        "score_deferred",
+        "score",
+        ["critic", "urgency"],
+        sqlite_where=sa.text("status = 'deferred'"),
+        postgresql_where=sa.text("status = 'deferred'"),
+    )
+
+
+def _money() -> None:
+    op.create_table(
+        "critic_day",
+        sa.Column("project_id", sa.Integer(), nullable=False),
+        sa.Column("critic", _TEXT(), nullable=False),
+        sa.Column("day", sa.Integer(), nullable=False),
+        sa.Column("spent_usd", sa.Float(), nullable=False),
+        sa.Column("uniform_spent_usd", sa.Float(), nullable=False),
+        sa.Column("reserved_usd", sa.Float(), nullable=False),
+        sa.Column("uniform_reserved_usd", sa.Float(), nullable=False),
+        sa.Column("in_doubt_usd", sa.Float(), nullable=False),
+        sa.Column("requests", sa.Integer(), nullable=False),
+        sa.Column("requests_unpriced", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("project_id", "critic", "day"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "reservation",
+        sa.Column("seq", _SEQ, nullable=False),
+        sa.Column("project_id", sa.Integer(), nullable=False),
+        sa.Column("critic", _TEXT(), nullable=False),
+        sa.Column("day", sa.Integer(), nullable=False),
+        sa.Column("usd", sa.Float(), nullable=False),
+        sa.Column("uniform", sa.Boolean(), nullable=False),
+        sa.Column("until_ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("seq"),
+    )
+    op.create_index("reservation_until", "reservation", ["until_ms"])
+    op.create_table(
+        "sample_count",
+        sa.Column("project_id", sa.Integer(), nullable=False),
+        sa.Column("critic", _TEXT(), nullable=False),
+        sa.Column("day", sa.Integer(), nullable=False),
+        sa.Column("stratum", _TEXT(), nullable=False),
+        sa.Column("calls", sa.Integer(), nullable=False),
+        sa.Column("chosen", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("project_id", "critic", "day", "stratum"),
+        sqlite_with_rowid=False,
     )
