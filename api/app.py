@@ -19,12 +19,14 @@ from api import intake_routes, langfuse_routes, otlp_routes, pages, read_routes,
 from api.drops import ClientDrops
 from api.errors import Refused
 from api.gate import Gate, allowed_hosts
+from api.metrics import CONTENT_TYPE, metrics_of
 from api.readiness import Running, readiness
 from api.schema import newest_revision
 from ingest import wire
 from ingest.errors import StoreUnavailable, WriterBusy
 from ingest.intake import Intake
 from ingest.otlp.intake import OtlpIntake
+from ingest.probe import WriteProbe
 from ingest.settings import Settings
 from ingest.store import OpenStore
 
@@ -51,7 +53,11 @@ def create_app(
     app.state.otlp = OtlpIntake(store, settings, app.state.intake)
     app.state.children = dict(children or {})
     app.state.drops = ClientDrops()
-    app.add_middleware(Gate, allowed_hosts=allowed_hosts(settings.allowed_hosts))
+    app.state.probe = WriteProbe(store)
+    app.state.metrics = metrics_of(store, app.state.children, app.state.drops)
+    app.add_middleware(
+        Gate, allowed_hosts=allowed_hosts(settings.allowed_hosts), answered=app.state.metrics.request
+    )
     _say_errors_in_one_shape(app)
     app.include_router(intake_routes.router)
     app.include_router(otlp_routes.router)
@@ -79,10 +85,15 @@ def _add_operations(app: FastAPI) -> None:
 
     @app.get("/readyz", tags=["operations"])
     def readyz(response: Response) -> dict[str, Any]:
-        """Whether calls can be kept now (200 or 503), and how far critic and outliers are."""
-        state = readiness(app.state.store, app.state.children, app.state.drops)
+        """Whether calls are kept now (200 or 503) and what to do if not; how far critic and outliers are."""
+        state = readiness(app.state.store, app.state.children, app.state.drops, app.state.probe)
         response.status_code = 200 if state["ready"] else 503
         return state
+
+    @app.get("/metrics", tags=["operations"], response_class=Response)
+    def metrics() -> Response:
+        """Figures in Prometheus' text format."""
+        return Response(app.state.metrics.text(), media_type=CONTENT_TYPE)
 
     @app.get("/version", tags=["operations"])
     async def version_() -> dict[str, str]:

@@ -1,6 +1,6 @@
 """What applications had to drop before it could be sent, as their SDKs report it.
 
-Flow: `X-Lowlight-Dropped: queue_full=12` on a write -> `ClientDrops.note` -> the log and /readyz.
+Flow: `X-Lowlight-Dropped: queue_full=12` on a write -> `ClientDrops.note` -> the log, /readyz, /metrics.
 Counted since the server started; a call that never arrived can be counted nowhere else.
 """
 
@@ -9,9 +9,14 @@ import re
 import threading
 from collections import Counter
 
-#: Reasons kept apart; a client that makes up more is counted under "other".
-REASONS_MAX = 20
-#: Pairs read of one header, and digits of a number.
+#: Why SDKs drop; what else a header says is counted under "other" and never repeated: anybody may send one.
+REASONS = frozenset(
+    (
+        *("queue_full", "closed", "shutdown", "unreadable", "too_large", "spool_full", "spool_error"),
+        *("refused", "unauthorised", "bad_address", "no_receipt", "server_error", "sdk_error"),
+    )
+)
+#: Pairs read of one header.
 PAIRS_MAX = 20
 
 _PAIR = re.compile(r"([a-z_]{1,40})=([0-9]{1,9})")
@@ -29,13 +34,14 @@ class ClientDrops:
     def note(self, header: str) -> None:
         """Add what one request's header says; what cannot be read is left out."""
         pairs = [_PAIR.fullmatch(part.strip()) for part in header.split(",")[:PAIRS_MAX]]
-        found = [(pair[1], int(pair[2])) for pair in pairs if pair is not None]
+        found = [
+            (pair[1] if pair[1] in REASONS else "other", int(pair[2])) for pair in pairs if pair is not None
+        ]
         if not found:
             return
         with self._turn:
             for reason, n in found:
-                known = reason in self._counts or len(self._counts) < REASONS_MAX
-                self._counts[reason if known else "other"] += n
+                self._counts[reason] += n
         log.warning(
             "an application dropped %s before they could be sent",
             ", ".join(f"{n} ({reason})" for reason, n in found),

@@ -6,7 +6,9 @@ from reaching it (a page of another origin, or a name that was rebound to 127.0.
 """
 
 import logging
+import time
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -33,15 +35,21 @@ SECURITY_HEADERS = (
     (b"cross-origin-resource-policy", b"same-origin"),
 )
 _READING = frozenset(("GET", "HEAD", "OPTIONS"))
+_METHODS = _READING | {"POST", "PUT", "PATCH", "DELETE"}
+
+#: Told of every answer: method, route, status, seconds. A route is a template, "/v1/calls/{call_id:path}":
+#: a path may name a user.
+Answered = Callable[[str, str, int, float], None]
 
 
 class Gate:
-    """ASGI middleware: refuses strangers, and puts the security headers on every response."""
+    """ASGI middleware: refuses strangers, puts the security headers on every response, times it."""
 
-    def __init__(self, app: ASGIApp, allowed_hosts: frozenset[str]) -> None:
+    def __init__(self, app: ASGIApp, allowed_hosts: frozenset[str], answered: Answered) -> None:
         """Args: allowed_hosts: in lower case, without port; an IPv6 address in brackets."""
         self._app = app
         self._allowed_hosts = allowed_hosts
+        self._answered = answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it here."""
@@ -49,28 +57,32 @@ class Gate:
             await self._app(scope, receive, send)
             return
 
-        started = False
+        began_s = time.perf_counter()
+        status = 0
 
         async def send_guarded(message: Message) -> None:
-            nonlocal started
+            nonlocal status
             if message["type"] == "http.response.start":
-                started = True
+                status = message["status"]
                 message["headers"] = [*message.get("headers", ()), *SECURITY_HEADERS]
             await send(message)
 
         refusal = self._refusal(scope)
-        if scope["method"] == "HEAD":
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        if method == "HEAD":
             # Answered as GET; uvicorn, whose scope still says HEAD, sends the headers alone.
             scope = {**scope, "method": "GET"}
         app = self._app if refusal is None else refusal.response()
         try:
             await app(scope, receive, send_guarded)
         except Exception:
-            log.exception("%s %s failed", scope["method"], scope["path"])
-            if started:
+            log.exception("%s %s failed", method, _route(scope))
+            if status:
                 raise
             bug = Refused(500, "bug", "This is a bug in Lowlight; the server's log has the details.")
             await bug.response()(scope, receive, send_guarded)
+        finally:
+            self._answered(method, _route(scope), status, time.perf_counter() - began_s)
 
     def _refusal(self, scope: Scope) -> Refused | None:
         hosts = [value for name, value in scope["headers"] if name == b"host"]
@@ -167,6 +179,11 @@ async def _body(request: Request) -> bytes:
     except ClientDisconnect:
         raise Refused(400, "gone", "The client went away before its body was complete.") from None
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _route(scope: Scope) -> str:
+    """Return the template of the route that answered; "none" where none did."""
+    return getattr(scope.get("route"), "path", None) or "none"
 
 
 def _without_port(host: str) -> str:

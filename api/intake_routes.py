@@ -37,23 +37,24 @@ def _takes(batch: type[BaseModel]) -> dict[str, Any]:
 @router.post("/calls", response_model=wire.Receipt, openapi_extra=_takes(wire.CallBatch))
 async def post_calls(request: Request, intake: IntakeDep) -> Response:
     """Keep a batch of calls. The receipt means committed; a bad call never sinks its batch."""
-    return await _receipt(request, wire.parse_calls, intake.begin_calls)
+    return await _receipt(request, "calls", wire.parse_calls, intake.begin_calls)
 
 
 @router.post("/signals", response_model=wire.Receipt, openapi_extra=_takes(wire.SignalBatch))
 async def post_signals(request: Request, intake: IntakeDep) -> Response:
     """Keep what users did about calls, also of calls that have not arrived yet."""
-    return await _receipt(request, wire.parse_signals, intake.begin_signals)
+    return await _receipt(request, "signals", wire.parse_signals, intake.begin_signals)
 
 
 @router.post("/labels", response_model=wire.Receipt, openapi_extra=_takes(wire.LabelBatch))
 async def post_labels(request: Request, intake: IntakeDep) -> Response:
     """Keep people's levels for calls; a labeller's newer level replaces the old one."""
-    return await _receipt(request, wire.parse_labels, intake.begin_labels)
+    return await _receipt(request, "labels", wire.parse_labels, intake.begin_labels)
 
 
 async def _receipt(
     request: Request,
+    kind: str,
     parse: Callable[[bytes], wire.Sent[Item]],
     begin: Callable[[int, wire.Sent[Item]], Pending],
 ) -> Response:
@@ -67,4 +68,5 @@ async def _receipt(
         pending = await run_in_threadpool(lambda: begin(DEFAULT_PROJECT, parse(body)))
     kept = None if pending.future is None else await asyncio.wrap_future(pending.future)
     receipt = pending.receipt(kept)
+    request.app.state.metrics.receipt(kind, receipt)
     return Response(orjson.dumps(receipt.model_dump()), media_type="application/json")

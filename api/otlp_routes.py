@@ -33,6 +33,7 @@ _RESPONSES: dict[str, tuple[Any, str, str]] = {
     "logs": (ExportLogsServiceResponse, "rejected_log_records", "rejectedLogRecords"),
     "metrics": (ExportMetricsServiceResponse, "rejected_data_points", "rejectedDataPoints"),
 }
+_COUNTED_AS = {"traces": "otlp_spans", "logs": "otlp_log_records"}
 
 Accept = Callable[[bytes, bool], Accepted]
 
@@ -79,6 +80,8 @@ async def _answer(request: Request, signal: str, accept: Accept) -> Response:
         return _failure(503, _RESOURCE_EXHAUSTED, str(error), is_json, error.retry_after_s)
     except StoreUnavailable as error:
         return _failure(503, _UNAVAILABLE, str(error), is_json, 5)
+    if signal in _COUNTED_AS:
+        request.app.state.metrics.items(_COUNTED_AS[signal], accepted.kept, 0, accepted.rejected)
     return _success(signal, accepted, is_json)
 
 

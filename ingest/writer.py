@@ -59,12 +59,14 @@ class Writer:
     """Runs jobs one after another on one connection, a group to a commit.
 
     Attributes:
+        last_refusal: the newest write that the database did not take, also where it took later ones.
         last_commit_s: end of the last commit, on the clock of `time.monotonic`; None before the first.
         observe: told of every group, in the writer's thread; must be quick and never raise.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self.last_refusal: WriteFailure | None = None
         self.last_commit_s: float | None = None
         self.observe: Callable[[Group], None] | None = None
         self._began_s: float | None = None
@@ -189,7 +191,7 @@ class Writer:
         refusal = next((failure for failure in failures if isinstance(failure, StoreUnavailable)), None)
         why = None if refusal is None else _cause(refusal.__cause__ or refusal)
         if why is not None:
-            self._last_failure = WriteFailure(time.time_ns() // 1_000_000, why)
+            self._last_failure = self.last_refusal = WriteFailure(time.time_ns() // 1_000_000, why)
         elif None in failures:
             self._last_failure = None
         now_s = time.monotonic()

@@ -30,10 +30,12 @@ class Accepted:
 
     Attributes:
         reasons: why the others were not, each reason once.
+        kept: how many are committed, or known from an earlier request; records of other things among them.
     """
 
     rejected: int
     reasons: tuple[str, ...]
+    kept: int = 0
 
 
 class OtlpIntake:
@@ -113,4 +115,4 @@ def _row(project_id: int, part: Part, received_at_ms: int, due_at_ms: int) -> tu
 
 
 def _accepted(read: Read[Any]) -> Accepted:
-    return Accepted(read.rejected, tuple(read.reasons))
+    return Accepted(read.rejected, tuple(read.reasons), len(read.items))
