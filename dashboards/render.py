@@ -17,6 +17,7 @@ from jinja2.runtime import Context
 from pydantic_core import to_json
 
 from dashboards import charts, reasons, words
+from dashboards.queries.agreement import LABELS_READ
 from dashboards.queries.rubrics import CALLS_READ
 
 HERE = Path(__file__).parent
@@ -103,6 +104,7 @@ def _environment() -> Environment:
         "shares_in_words": reasons.shares_in_words,
         "statuses_in_words": reasons.statuses_in_words,
         "calls_read": CALLS_READ,
+        "labels_read": LABELS_READ,
         "static": _static_url,
         "sections": SECTIONS,
         "version": version("lowlight-server"),

@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 from dashboards.dateline import Dateline, dateline
 from dashboards.filters import Window, WindowQuery, window_of
 from dashboards.panels import Panel, panel
+from dashboards.queries.agreement import BesidePeople, SeenDifferently, beside_people, seen_differently
 from dashboards.queries.rubrics import RubricUse, Version, uses, versions
 from ingest.settings import Settings
 from ingest.tables import DEFAULT_PROJECT
@@ -24,6 +25,8 @@ class RubricPage:
         name: of the rubric: its file without `.jinja`.
         versions: newest first; at least one.
         uses: answers in the window, per version and critic.
+        people: each critic beside people's newest labels; empty where nobody labelled.
+        differently: calls of the window that two critics saw differently under the newest version.
     """
 
     headline: str
@@ -32,6 +35,8 @@ class RubricPage:
     name: str
     versions: tuple[Version, ...]
     uses: Panel[tuple[RubricUse, ...]]
+    people: Panel[tuple[BesidePeople, ...]]
+    differently: Panel[tuple[SeenDifferently, ...]]
 
 
 def build(
@@ -43,6 +48,8 @@ def build(
         return None
     window = window_of(asked, settings.zone, now)
     used = panel("Answers", connection, lambda: uses(connection, DEFAULT_PROJECT, window, name))
+    # Who answered lately may be configured no more, and whoever is configured may have answered earlier.
+    answering = list(dict.fromkeys([*settings.critics, *(use.critic for use in used.data or ())]))
     return RubricPage(
         headline=known[0].question,
         dateline=dateline(connection, now),
@@ -50,4 +57,14 @@ def build(
         name=name,
         versions=known,
         uses=used,
+        people=panel(
+            "Agreement with people",
+            connection,
+            lambda: beside_people(connection, DEFAULT_PROJECT, name, answering),
+        ),
+        differently=panel(
+            "Critics that disagree",
+            connection,
+            lambda: seen_differently(connection, DEFAULT_PROJECT, window, known[0].blob),
+        ),
     )

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Subquery, func, select
 
 from critic.tables import STATUSES, RubricVersion, Score
 from dashboards.filters import Window
@@ -105,11 +105,9 @@ def versions(connection: Connection, name: str | None = None) -> tuple[Version, 
     )
 
 
-def uses(
-    connection: Connection, project_id: int, window: Window, name: str | None = None
-) -> tuple[RubricUse, ...]:
-    """How the rubrics were answered for a window's newest calls: per rubric, version and critic."""
-    newest = (
+def newest_calls(project_id: int, window: Window) -> Subquery:
+    """Return the keys of a window's newest calls, at most CALLS_READ."""
+    return (
         select(CALL.c.seq)
         .where(
             CALL.c.project_id == project_id,
@@ -120,6 +118,13 @@ def uses(
         .limit(CALLS_READ)
         .subquery()
     )
+
+
+def uses(
+    connection: Connection, project_id: int, window: Window, name: str | None = None
+) -> tuple[RubricUse, ...]:
+    """How the rubrics were answered for a window's newest calls: per rubric, version and critic."""
+    newest = newest_calls(project_id, window)
     probabilities = [func.sum(SCORE.c[f"p{level}"]).label(f"p{level}") for level in range(1, 8)]
     low = SCORE.c.p1 + SCORE.c.p2
     statement = (

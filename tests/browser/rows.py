@@ -16,7 +16,7 @@ from ingest import wire
 from ingest.intake import Intake
 from ingest.settings import Settings
 from ingest.store import OpenStore
-from ingest.tables import DEFAULT_PROJECT, Call, columns
+from ingest.tables import DEFAULT_PROJECT, Call, Label, columns
 from outliers.process import run_once
 from outliers.weeks import last_ended, week_before
 
@@ -157,6 +157,23 @@ def _judge(connection: Connection) -> None:
             for row in rows
         ],
     )  # fmt: skip
+    for place, row in enumerate(rows[:60]):
+        # Another critic mostly agrees; people's levels are a little above the worse of the two.
+        answer = BAD if place % 12 == 3 else GOOD
+        connection.execute(
+            insert(columns(Score)).values(
+                call_seq=row.seq, rubric="tone", rubric_blob="tone0123456789", critic="openai:gpt-6-luna",
+                status="scored", changed=1, model_reported="gpt-6-luna-2026-10-01", input_tokens=420,
+                output_tokens=7, cost_usd=0.00031, answer_ms=640.0, **_scored(answer), **common,
+            )
+        )  # fmt: skip
+        for labeller, level in (("ann", 2 if answer is BAD else 6), ("bo", 3 if answer is BAD else 5)):
+            connection.execute(
+                insert(columns(Label)).values(
+                    project_id=DEFAULT_PROJECT, call_id=row.id, rubric="tone", level=level,
+                    labeller=labeller, at_ms=now_ms,
+                )
+            )  # fmt: skip
     connection.execute(
         insert(columns(GuardReading)),
         [{"call_seq": rows[0].seq, "p_fail": 0.93, "kind": "rude", "kinds": {"rude": 0.93}, "version": "t",

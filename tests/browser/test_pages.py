@@ -136,6 +136,20 @@ def test_a_mean_of_the_local_critic_says_that_no_model_read(site: Site, page: Pa
     assert "No model read the texts" in local.inner_text()
 
 
+def test_a_rubric_stands_beside_people_and_shows_where_critics_disagree(site: Site, page: Page) -> None:
+    page.goto(f"{site.url}/rubrics/tone")
+    beside = page.locator("section", has=page.get_by_role("heading", name="Beside people"))
+    row = beside.locator("tr", has_text="openai:gpt-6-luna")
+    assert row.locator("td").first.inner_text() == "60"
+    assert "a constant is off" in beside.inner_text()
+    apart = page.locator(
+        "section", has=page.get_by_role("heading", name="Calls that critics see differently")
+    )
+    assert apart.locator("tbody tr").count() == 6, "every twelfth of sixty, and the hostile one"
+    apart.locator("tbody a").first.click()
+    assert page.locator(".score", has_text="tone").count() >= 1
+
+
 def test_keys_move_open_search_and_explain(site: Site, page: Page) -> None:
     page.goto(f"{site.url}/calls")
     links = page.locator("[data-row] .row-said a").evaluate_all("all => all.map(one => one.href)")

@@ -1,0 +1,95 @@
+"""What people and critics say of the same calls: agreement with labels, calls two critics see differently.
+
+Flow: label and score rows -> `beside_people`; score rows of the window's newest calls -> `seen_differently`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, func, select
+
+from critic.agreement import Agreement, agreement, labelled
+from critic.tables import Score
+from dashboards.filters import Window
+from dashboards.queries.rubrics import newest_calls
+from ingest.tables import Call, columns
+
+CALL, SCORE = columns(Call), columns(Score)
+
+#: Newest labels that a page looks at, and draws of its intervals: both together take some 20 ms.
+LABELS_READ, DRAWS = 300, 100
+#: Critics less than this many levels apart on the same call agree as well as two people do.
+APART_MIN = 2.0
+SHOWN_MAX = 10
+
+
+@dataclass(frozen=True)
+class BesidePeople:
+    """One critic beside the newest labels of a rubric's newest version."""
+
+    critic: str
+    found: Agreement
+
+
+@dataclass(frozen=True)
+class SeenDifferently:
+    """A call that two critics gave levels far apart under the same version.
+
+    Attributes:
+        call_id: of the call.
+        low, high: the two farthest scores, each with its critic.
+    """
+
+    call_id: str
+    low: tuple[str, float]
+    high: tuple[str, float]
+
+    @property
+    def apart(self) -> float:
+        """Levels between the two."""
+        return self.high[1] - self.low[1]
+
+
+def beside_people(
+    connection: Connection, project_id: int, rubric: str, critics: Sequence[str]
+) -> tuple[BesidePeople, ...]:
+    """Hold each critic beside the newest labels; critics without a labelled call are left out."""
+    found = []
+    for critic in critics:
+        compared = labelled(connection, project_id, rubric, critic, labels_max=LABELS_READ)
+        if compared.said:
+            found.append(BesidePeople(critic, agreement(compared, draws=DRAWS)))
+    return tuple(found)
+
+
+def seen_differently(
+    connection: Connection, project_id: int, window: Window, blob: str
+) -> tuple[SeenDifferently, ...]:
+    """Return the calls that critics disagree about most, among the window's newest; at most ten."""
+    newest = newest_calls(project_id, window)
+    apart = func.max(SCORE.c.score) - func.min(SCORE.c.score)
+    calls = (
+        select(SCORE.c.call_seq)
+        .select_from(newest.join(SCORE, SCORE.c.call_seq == newest.c.seq))
+        .where(SCORE.c.rubric_blob == blob, SCORE.c.occasion == "", SCORE.c.status == "scored")
+        .group_by(SCORE.c.call_seq)
+        .having(func.count() > 1, apart >= APART_MIN)
+        .order_by(apart.desc(), SCORE.c.call_seq)
+        .limit(SHOWN_MAX)
+    )
+    rows = connection.execute(
+        select(CALL.c.id, SCORE.c.critic, SCORE.c.score)
+        .join(CALL, CALL.c.seq == SCORE.c.call_seq)
+        .where(
+            SCORE.c.call_seq.in_(list(connection.scalars(calls))),
+            SCORE.c.rubric_blob == blob,
+            SCORE.c.occasion == "",
+            SCORE.c.status == "scored",
+        )
+        .order_by(SCORE.c.score)
+    ).all()
+    by_call: dict[str, list[tuple[str, float]]] = {}
+    for row in rows:
+        by_call.setdefault(row.id, []).append((row.critic, row.score))
+    found = [SeenDifferently(call_id, said[0], said[-1]) for call_id, said in by_call.items()]
+    return tuple(sorted(found, key=lambda one: (-one.apart, one.call_id)))
