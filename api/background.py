@@ -105,5 +105,9 @@ def environment_of(settings: Settings) -> dict[str, str]:
         elif isinstance(value, SecretStr):
             environment[variable] = value.get_secret_value()
         else:
-            environment[variable] = json.dumps(value) if isinstance(value, dict) else str(value)
+            environment[variable] = (
+                json.dumps(value, default=SecretStr.get_secret_value)
+                if isinstance(value, dict)
+                else str(value)
+            )
     return environment

@@ -53,7 +53,7 @@ class Metrics:
     """The counters, in a registry of their own. Safe to use from many threads."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # a third of all lines, for a time that /metrics tells anyway
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a third of all lines, for a time that /metrics tells anyway
         self.registry = CollectorRegistry(auto_describe=True)
         self._requests = Histogram(
             "lowlight_request_seconds",

@@ -47,11 +47,11 @@ class _PageRoute(APIRoute):
             except RequestValidationError as error:
                 refused = _invalid(error)
             except SQLAlchemyError as error:
-                log.exception("GET %s: the database could not be read", request.url.path)
+                log.exception("GET %s: the database could not be read", self.path)
                 cause = str(getattr(error, "orig", None) or error).splitlines()[0]
                 refused = Refused(503, "store_unavailable", f"The database could not be read: {cause}.")
             except Exception:
-                log.exception("GET %s failed", request.url.path)
+                log.exception("GET %s failed", self.path)
                 refused = Refused(500, "bug", "This is a bug in Lowlight; the server's log has the details.")
             return refused.response() if _is_twin(request) else error_page(request, refused)
 

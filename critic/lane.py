@@ -206,7 +206,7 @@ class Lane:
         self._was_paused = True
         self._pace.start_over()
         self._give_back_ready()
-        log.error("%s is paused: %s", name, reason)
+        log.error("%s is paused; /readyz and the pages say why", name)  # in words that may quote a key
         await self._work.write(
             partial(pause_critic, critic=name, until_ms=until_ms, reason=reason, now_ms=now_ms)
         )

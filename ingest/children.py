@@ -16,6 +16,7 @@ from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
 
 from ingest.doors import PipeStore, serve_door
+from ingest.logs import set_up_logs
 from ingest.settings import Settings
 from ingest.store import Store
 
@@ -87,9 +88,13 @@ def _run_child(target: Target, settings: Settings, pipe: Pipe, stop: Event) -> N
     # Ctrl-C reaches the whole process group; the server alone decides when a child stops.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    set_up_logs(settings.log_format, multiprocessing.current_process().name.removeprefix("lowlight-"))
     threading.Thread(target=_die_with_parent, name="lowlight-parent-watch", daemon=True).start()
-    target(settings, PipeStore(settings.database_url, pipe), stop)
+    try:
+        target(settings, PipeStore(settings.database_url, pipe), stop)
+    except Exception:  # multiprocessing would print its words, which may quote a call
+        log.critical("this process ends with an error", exc_info=True)
+        raise SystemExit(1) from None
 
 
 def _die_with_parent() -> None:

@@ -1,7 +1,7 @@
 """The settings: built once by the command line and handed down; nothing else reads the environment."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -28,7 +28,8 @@ class Settings(BaseSettings):
     critic: str = Field(
         "local",
         description="Critics, first choice first, comma-separated: `local`, `openai:gpt-6-luna`, "
-        "`anthropic:MODEL`; or `none`.",
+        "`anthropic:MODEL`, `systemone:URL#MODEL`, `chat-logprobs:URL#MODEL`, `chat-draws:URL#MODEL`; "
+        "or `none`.",
     )
     egress: str = Field(
         "",
@@ -46,6 +47,33 @@ class Settings(BaseSettings):
     )
     anthropic_base_url: str | None = Field(
         None, validation_alias="ANTHROPIC_BASE_URL", description="Another address of the Anthropic API."
+    )
+    critic_keys: dict[str, SecretStr] = Field(
+        default_factory=dict,
+        description='Keys of critics named by an address, by host, as JSON: `{"openrouter.ai": "..."}`.',
+    )
+    critic_view_chars: int | None = Field(
+        None,
+        ge=1000,
+        le=200_000,
+        description="Most characters of a call that a critic is shown; a longer one loses its middle. "
+        "Default: 200000 for `openai:` and `anthropic:`, 48000 for a critic named by an address.",
+    )
+    critic_budget_usd: float | dict[str, float] | None = Field(
+        None,
+        description="Most that a provider's critic may spend a UTC day, in US dollars: a number for each of "
+        'them, or by critic as JSON: `{"openai:gpt-6-luna": 2.5}`. Empty: no limit, every call is judged.',
+    )
+    critic_uniform_share: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="Part of that budget kept for a uniform sample of all calls, which means rest on.",
+    )
+    prices: Path | None = Field(
+        None,
+        description="TOML file with prices of your own, before the shipped ones (`critic/prices.toml` shows "
+        "the form).",
     )
     critic_timeout_s: float = Field(30.0, gt=0, description="Longest wait for one answer of a critic.")
     critic_in_flight_max: int = Field(
@@ -71,6 +99,10 @@ class Settings(BaseSettings):
         Path(__file__).resolve().parent.parent / "rubrics",
         description="Folder of the rubric files (`*.jinja`), best a folder of your own git repository.",
     )
+    log_format: Literal["auto", "text", "json"] = Field(
+        "auto",
+        description="The log on stderr: `json` lines, `text`, or `auto`: text on a terminal, JSON elsewhere.",
+    )
     timezone: str = Field("UTC", description="Time zone in which a week starts on Monday at 00:00.")
     base_rate: float = Field(
         0.02, gt=0, lt=1, description="Expected share of outputs with a visible failure, until labels say."
@@ -79,6 +111,19 @@ class Settings(BaseSettings):
         default_factory=dict,
         description='Your own signals, from -1 (bad) to 1 (good), as JSON: `{"refund": -1}`.',
     )
+
+    @field_validator("critic_budget_usd", mode="before")
+    @classmethod
+    def _no_budget(cls, value: Any) -> Any:
+        return None if value == "" else value
+
+    @field_validator("critic_budget_usd")
+    @classmethod
+    def _budget_in_dollars(cls, value: float | dict[str, float] | None) -> float | dict[str, float] | None:
+        amounts = value.values() if isinstance(value, dict) else () if value is None else (value,)
+        if any(not 0 <= amount < float("inf") for amount in amounts):
+            raise ValueError("a budget is a number of US dollars from 0 on")
+        return value
 
     @field_validator("timezone")
     @classmethod

@@ -100,11 +100,18 @@ def sqlite_path(database_url: str) -> Path | None:
 
 
 def reading_engine(database_url: str) -> Engine:
-    """Return an engine whose connections can only read and never checkpoint."""
+    """Return an engine whose connections can only read and never checkpoint.
+
+    Parameters stay out of what its errors say, for they are texts of calls; likewise below.
+    """
     if sqlite_path(database_url) is None:
-        return create_engine(database_url, execution_options={"postgresql_readonly": True})
+        return create_engine(
+            database_url, hide_parameters=True, execution_options={"postgresql_readonly": True}
+        )
     # QueuePool keeps a reader's page cache warm; every thread of the server may hold one.
-    engine = create_engine(database_url, pool_size=8, max_overflow=40, connect_args={"timeout": 5.0})
+    engine = create_engine(
+        database_url, hide_parameters=True, pool_size=8, max_overflow=40, connect_args={"timeout": 5.0}
+    )
 
     @event.listens_for(engine, "connect")
     def _open(connection: Any, _record: Any) -> None:
@@ -126,8 +133,10 @@ def reading_engine(database_url: str) -> Engine:
 def writing_engine(database_url: str, *, lock_timeout_s: float = 20.0) -> Engine:
     """Return an engine for the one writing connection; each transaction takes the write lock at once."""
     if sqlite_path(database_url) is None:
-        return create_engine(database_url)
-    engine = create_engine(database_url, poolclass=NullPool, connect_args={"timeout": lock_timeout_s})
+        return create_engine(database_url, hide_parameters=True)
+    engine = create_engine(
+        database_url, hide_parameters=True, poolclass=NullPool, connect_args={"timeout": lock_timeout_s}
+    )
 
     @event.listens_for(engine, "connect")
     def _open(connection: Any, _record: Any) -> None:

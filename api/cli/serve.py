@@ -1,9 +1,7 @@
 """`lowlight serve`."""
 
-import logging
 import os
 import signal
-import sys
 import threading
 
 import click
@@ -23,13 +21,10 @@ def command(host: str | None, port: int | None, database_url: str | None, until_
     The database is made, or brought to this version's schema, on the way.
     """
     settings = load_settings(host=host, port=port, database_url=database_url)
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
-    # They tell each of their own steps; what an operator needs of these, we say.
-    for talkative in ("alembic", "uvicorn", "httpx"):
-        logging.getLogger(talkative).setLevel(logging.WARNING)
     from api.serving import serve
+    from ingest.logs import set_up_logs
+
+    set_up_logs(settings.log_format, "server")
 
     if until_stdin_closes:
         threading.Thread(target=_stop_when_stdin_closes, daemon=True).start()

@@ -1,6 +1,5 @@
 """What stops a server from starting is one clear line on stderr and a non-zero status, never a traceback."""
 
-import logging
 import os
 import socket
 import sqlite3
@@ -16,13 +15,14 @@ from click.testing import CliRunner
 from api import schema
 from api.background import environment_of, start, stop
 from api.cli import main
+from ingest import logs
 from ingest.settings import Settings
 
 
 @pytest.fixture(autouse=True)
 def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command sets up logging for its own process, not for this one."""
-    monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
+    monkeypatch.setattr(logs, "set_up_logs", lambda *_: None)
 
 
 def refused(settings: Settings, **environment: str) -> str:
