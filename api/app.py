@@ -15,7 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
-from api import intake_routes, langfuse_routes, otlp_routes, pages, read_routes, report_routes
+from api import intake_routes, langfuse_routes, otlp_routes, pages, read_routes, report_routes, rescore_routes
 from api.drops import ClientDrops
 from api.errors import Refused
 from api.gate import Gate, allowed_hosts
@@ -63,6 +63,7 @@ def create_app(
     app.include_router(otlp_routes.router)
     app.include_router(langfuse_routes.router)
     app.include_router(report_routes.router)
+    app.include_router(rescore_routes.router)
     app.include_router(read_routes.router)
     app.include_router(pages.router)
     _add_operations(app)

@@ -21,6 +21,7 @@ _COMMANDS = {
     "import": ("api.cli.import_", "Bring in calls from a JSONL file through a mapping."),
     "report": ("api.cli.report", "Print this week's case, worst users and tail."),
     "rubric": ("api.cli.rubric", "Check, list, render, compare and test rubrics."),
+    "rescore": ("api.cli.rescore", "Score old calls under a rubric's version in force."),
     "db": ("api.cli.db", "Bring the database to this version's schema."),
     "doctor": ("api.cli.doctor", "Check settings, disk, database and versions; say what to do."),
 }
