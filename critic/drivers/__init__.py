@@ -14,7 +14,7 @@ from critic.drivers.base import (
     Driver,
     Refused,
 )
-from critic.drivers.configured import build, wanted
+from critic.drivers.configured import build, build_one, wanted
 
 __all__ = [
     "Answer",
@@ -26,5 +26,6 @@ __all__ = [
     "Driver",
     "Refused",
     "build",
+    "build_one",
     "wanted",
 ]

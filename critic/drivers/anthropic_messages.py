@@ -6,32 +6,33 @@ are no probabilities and no sampling arguments, so `draws` says how coarse the a
 """
 
 import asyncio
-import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from critic.drivers.base import (
-    Answer,
     CannotJudge,
     Case,
-    CriticError,
     CriticUnavailable,
     Refused,
     Unusable,
     Usage,
     Verdict,
-    in_parts,
+    count_in,
     tokens_at_most,
 )
+from critic.drivers.draws import DRAWS, Draw, levels_in, schema_of, three, verdicts_of
+from critic.drivers.explaining import TOKENS_MAX, Words, told_of, words_of
 from critic.drivers.limits import Limits, limits_of
 from critic.drivers.statuses import Failure, short, verdict_on
-from critic.drivers.told import RULE, fence_note
-from rubrics import Rubric
+from critic.drivers.told import case_text, questions_text
+from critic.drivers.watching import Watch
 
 if TYPE_CHECKING:
     import anthropic
 
-DRAWS = 3
+ASKED = "Give each question below the number of the level that fits best."
+#: The models read 200,000 tokens and more; rubrics cut each field on their own.
+VIEW_CHARS_MAX = 200_000
 #: An answer is one digit a rubric and its name.
 TOKENS_A_RUBRIC = 64
 
@@ -48,13 +49,25 @@ class AnthropicMessages:
 
     leaves_machine = True
     reads_view = True
+    asks_together = True
 
     def __init__(
-        self, name: str, model: str, *, api_key: str, base_url: str | None, timeout_s: float
+        self,
+        name: str,
+        model: str,
+        *,
+        api_key: str,
+        base_url: str | None,
+        timeout_s: float,
+        view_chars_max: int | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.name = name
+        self.view_chars_max = view_chars_max or VIEW_CHARS_MAX
         self._model = model
         self._options: dict[str, Any] = {"api_key": api_key, "base_url": base_url, "timeout": timeout_s}
+        self._timeout_s = timeout_s
+        self._watch = watch
         self._opened: anthropic.AsyncAnthropic | None = None
         self.limits: Limits | None = None
 
@@ -64,6 +77,9 @@ class AnthropicMessages:
         if self._opened is None:
             import anthropic
 
+            if self._watch:
+                client = anthropic.DefaultAsyncHttpxClient(event_hooks=self._watch.hooks())
+                self._options["http_client"] = client
             # Spans would carry the texts to wherever this process's traces go.
             self._opened = anthropic.AsyncAnthropic(max_retries=0, open_telemetry=False, **self._options)
         return self._opened
@@ -75,33 +91,41 @@ class AnthropicMessages:
 
     async def judge(self, case: Case) -> Sequence[Verdict]:
         """See `Driver.judge`. Draws that were refused are left out; one answered draw is an answer."""
-        drawn = await asyncio.gather(*(self._draw(case) for _ in range(DRAWS)), return_exceptions=True)
-        draws: list[Any] = []
-        for draw in drawn:
-            # What the critic as a whole cannot do outweighs what one draw met.
-            if isinstance(draw, BaseException) and not isinstance(draw, CriticUnavailable):
-                raise draw
-        for draw in drawn:
-            if isinstance(draw, CriticError):
-                raise draw
-            draws.append(draw)
-        return verdicts_of(draws, case.rubrics)
+        return verdicts_of(await three(lambda: self._draw(case)), case.rubrics)
+
+    async def explain(self, case: Case, shares: Sequence[float]) -> Words | Verdict:
+        """See `critic.drivers.explaining.Explaining`."""
+        message = await self._answer(
+            self._client.messages.with_raw_response.create(
+                model=self._model,
+                max_tokens=TOKENS_MAX,
+                system=told_of(case, shares),
+                messages=[{"role": "user", "content": case_text(case)}],
+            )
+        )
+        text = text_in(message)
+        return words_of(text, about(message)) if isinstance(text, str) else text
 
     async def close(self) -> None:
         """Close the connections."""
         if self._opened is not None:
             await self._opened.close()
 
-    async def _draw(self, case: Case) -> Any:
-        """Return one message, or the verdict that stands for it."""
+    async def _draw(self, case: Case) -> Draw | Verdict:
+        ask = self._client.messages.with_raw_response.create
+        return draw_of(await self._answer(ask(**request_of(case, self._model))))
+
+    async def _answer(self, asked: Awaitable[Any]) -> Any:
+        """Return the message that a request that is being sent gives, or the verdict that stands for it."""
         import anthropic
 
         try:
-            request = request_of(case, self._model)
-            answered = await self._client.messages.with_raw_response.create(**request)
+            # The SDK's time-outs are between two bytes: a server that drips would never meet them.
+            async with asyncio.timeout(self._timeout_s):
+                answered = await asked
             self.limits = limits_of(answered.headers) or self.limits
             return await answered.parse()
-        except anthropic.APITimeoutError as error:
+        except (TimeoutError, anthropic.APITimeoutError) as error:
             raise CriticUnavailable(f"{self.name} gave no answer in time", blames_call=True) from error
         except anthropic.APIConnectionError as error:
             said = f"{self.name} could not be reached: {short(error.__cause__ or error)}"
@@ -126,65 +150,36 @@ class AnthropicMessages:
 
 def request_of(case: Case, model: str) -> dict[str, Any]:
     """Return the arguments of `messages.create`; the rubrics come first and are cached, the case last."""
-    asked = [f"{RULE}\n\nGive each question below the number of the level that fits best."]
-    for rubric in case.rubrics:
-        levels = "\n".join(f"{level}: {text}" for level, text in enumerate(rubric.levels, start=1))
-        asked.append(f"Question {rubric.name}: {rubric.question}\nLevels of {rubric.name}:\n{levels}")
-    names = [rubric.name for rubric in case.rubrics]
-    schema = {
-        "type": "object",
-        "properties": {name: {"type": "integer", "enum": [1, 2, 3, 4, 5, 6, 7]} for name in names},
-        "required": names,
-        "additionalProperties": False,
+    system = {
+        "type": "text",
+        "text": questions_text(case.rubrics, ASKED),
+        "cache_control": {"type": "ephemeral"},
     }
-    system = {"type": "text", "text": "\n\n".join(asked), "cache_control": {"type": "ephemeral"}}
     return {
         "model": model,
-        "max_tokens": TOKENS_A_RUBRIC * (1 + len(names)),
+        "max_tokens": TOKENS_A_RUBRIC * (1 + len(case.rubrics)),
         "system": [system],
-        "messages": [{"role": "user", "content": f"{fence_note(case)}\n\n{case.view}"}],
-        "output_config": {"format": {"type": "json_schema", "schema": schema}},
+        "messages": [{"role": "user", "content": case_text(case)}],
+        "output_config": {"format": {"type": "json_schema", "schema": schema_of(case.rubrics)}},
     }
 
 
-def verdicts_of(draws: Sequence[Any], rubrics: Sequence[Rubric]) -> list[Verdict]:
-    """Return one verdict per rubric from the draws: messages, and verdicts of those that failed."""
-    read = [draw if isinstance(draw, Refused | CannotJudge | Unusable) else _levels(draw) for draw in draws]
-    answered = [levels for levels in read if isinstance(levels, dict)]
-    if not answered:
-        verdict = next(draw for draw in read if not isinstance(draw, dict))
-        return [verdict] * len(rubrics)
-    messages = [draw for draw, levels in zip(draws, read, strict=True) if isinstance(levels, dict)]
-    # What was read from or written to the cache is not in `input_tokens`.
-    cached = ("cache_read_input_tokens", "cache_creation_input_tokens")
-    tokens_in = in_parts(_tokens(messages, "input_tokens", *cached), len(rubrics))
-    tokens_out = in_parts(_tokens(messages, "output_tokens"), len(rubrics))
-    tokens_cached = in_parts(_tokens(messages, "cache_read_input_tokens"), len(rubrics))
-    model = getattr(messages[0], "model", None)
-    verdicts: list[Verdict] = []
-    for i, rubric in enumerate(rubrics):
-        drawn = [level for levels in answered if (level := _level(levels.get(rubric.name))) is not None]
-        if not drawn:
-            verdicts.append(Unusable(f"no draw gave {rubric.name} a level from 1 to 7"))
-            continue
-        verdicts.append(
-            Answer(
-                tuple(drawn.count(level) / len(drawn) for level in range(1, 8)),
-                draws=len(drawn),
-                model_reported=model if isinstance(model, str) else None,
-                input_tokens=tokens_in[i],
-                output_tokens=tokens_out[i],
-                cached_input_tokens=tokens_cached[i],
-            )
-        )
-    return verdicts
+def draw_of(message: Any) -> Draw | Verdict:
+    """Return the levels that one message names, or why it names none."""
+    text = text_in(message)
+    if not isinstance(text, str):
+        return text
+    levels = levels_in(text)
+    return levels if isinstance(levels, Unusable) else Draw(levels, **about(message))
 
 
-def _levels(message: Any) -> dict[str, Any] | Verdict:
-    """Return the object that one message is, or why it is none."""
+def text_in(message: Any) -> str | Verdict:
+    """Return the one text that a message is, or why it is none. The SDK does not validate what it parsed."""
+    if isinstance(message, Refused | CannotJudge | Unusable):
+        return message
     stopped = getattr(message, "stop_reason", None)
     if stopped == "refusal":
-        return Refused("the critic declined this case")
+        return Refused("the critic declined this case", **about(message))
     if stopped == "model_context_window_exceeded":
         return CannotJudge("the call is longer than the critic reads")
     if stopped != "end_turn":
@@ -193,26 +188,18 @@ def _levels(message: Any) -> dict[str, Any] | Verdict:
     blocks = content if isinstance(content, list) else []
     texts = [getattr(block, "text", None) for block in blocks if getattr(block, "type", None) == "text"]
     if len(texts) != 1 or not isinstance(texts[0], str):
-        return Unusable(f"the answer has {len(texts)} texts instead of one object")
-    try:
-        levels = json.loads(texts[0])
-    except ValueError:
-        return Unusable("the answer is no JSON object")
-    return levels if isinstance(levels, dict) else Unusable("the answer is no JSON object")
+        return Unusable(f"the answer has {len(texts)} texts instead of one")
+    return texts[0]
 
 
-def _level(value: object) -> int | None:
-    sound = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 7
-    return value if sound else None  # type: ignore[return-value]
-
-
-def _tokens(messages: Sequence[Any], *names: str) -> int | None:
-    """Return what the draws used together; None where any of them does not say the first of these."""
-    total = 0
-    for message in messages:
-        usage = getattr(message, "usage", None)
-        counts = [getattr(usage, name, None) for name in names]
-        if not isinstance(counts[0], int):
-            return None
-        total += sum(count for count in counts if isinstance(count, int))
-    return total
+def about(message: Any) -> dict[str, Any]:
+    """Return who wrote a message and what it used; what the cache read or wrote is input too."""
+    usage, model = getattr(message, "usage", None), getattr(message, "model", None)
+    fresh, read = count_in(usage, "input_tokens"), count_in(usage, "cache_read_input_tokens")
+    written = count_in(usage, "cache_creation_input_tokens")
+    return {
+        "model_reported": model if isinstance(model, str) else None,
+        "input_tokens": None if fresh is None else fresh + (read or 0) + (written or 0),
+        "output_tokens": count_in(usage, "output_tokens"),
+        "cached_input_tokens": read,
+    }

@@ -32,6 +32,7 @@ class CriticUnavailable(CriticError):
         busy: it said that it has too much to do (429, 503, 529): send less at a time.
         blames_call: the call itself may be what it cannot answer (a time-out): the try counts. Other tries
             do not count against the call; those end a day after the work was made.
+        spent: tokens that were paid for all the same: of three draws two may have been answered.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class CriticUnavailable(CriticError):
         self.retry_after_s = retry_after_s
         self.busy = busy
         self.blames_call = blames_call
+        self.spent: Usage | None = None
 
 
 class CriticMisconfigured(CriticError):
@@ -101,8 +103,8 @@ class Answer:
         cached_input_tokens: how many of `input_tokens` the provider had from its cache; None where it
             does not say.
         cost_usd: the lane's to fill in, by its price table; no driver knows prices.
-        label_mass: the probability that the provider gave to the seven levels together, before they were
-            scaled to sum to 1; None where nothing else could be answered.
+        label_mass: the probability that the provider gave to anything but the seven levels, which were
+            then scaled to sum to 1; None where it could answer nothing else.
     """
 
     probabilities: tuple[float, ...]
@@ -152,13 +154,20 @@ class Driver(Protocol):
         name: as configured: "local", "openai:gpt-6-luna".
         leaves_machine: whether the texts go to somebody else, so that LOWLIGHT_EGRESS decides.
         reads_view: whether it wants the rendered view.
-        limits: what the provider's headers last said is left; None where they say nothing.
+        asks_together: whether one request takes several rubrics; else each gets a case of its own, so that
+            one that fails costs the others nothing.
+        view_chars_max: a view longer than this is shown with its middle left out.
     """
 
     name: str
     leaves_machine: bool
     reads_view: bool
-    limits: Limits | None
+    asks_together: bool
+    view_chars_max: int
+
+    @property
+    def limits(self) -> Limits | None:
+        """What the provider's headers last said is left; None where they say nothing."""
 
     def at_most(self, case: Case) -> Usage:
         """Return no fewer tokens than judging this case can take, all of its requests together.
@@ -208,6 +217,19 @@ def score_of(probabilities: Sequence[float]) -> float:
 def tokens_at_most(request: Mapping[str, Any]) -> int:
     """Return no fewer tokens than a request's JSON can be: its bytes, and some for the frame."""
     return len(json.dumps(request, ensure_ascii=False, default=str).encode("utf-8", "replace")) + 500
+
+
+def count_in(usage: object, name: str) -> int | None:
+    """Return a count out of parsed JSON or an SDK's object; None where it is no whole number from 0 on."""
+    value = usage.get(name) if isinstance(usage, Mapping) else getattr(usage, name, None)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def share_in(value: object) -> float | None:
+    """Return a share that a provider named; None where it is no number in 0..1."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1:
+        return float(value)
+    return None
 
 
 def in_parts(total: int | None, parts: int) -> list[int | None]:

@@ -5,13 +5,23 @@ imported by the driver that needs them, at its first judgement, so that the serv
 with this and stay small.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 from pydantic import SecretStr
 
+from critic.drivers.address import address_of
 from critic.drivers.base import Driver
+from critic.drivers.watching import Watch
 from ingest.errors import BadSettings
 from ingest.settings import Settings
 
-KINDS = "local, openai:MODEL, anthropic:MODEL or none"
+KINDS = (
+    "local, openai:MODEL, anthropic:MODEL, systemone:URL#MODEL, chat-logprobs:URL#MODEL, "
+    "chat-draws:URL#MODEL or none"
+)
+#: Whose key is used where LOWLIGHT_CRITIC_KEYS has none for the host.
+_OPENAI_HOST = "api.openai.com"
 
 
 def wanted(settings: Settings) -> bool:
@@ -34,37 +44,70 @@ def build(settings: Settings) -> list[Driver]:
     for name in settings.critics:
         if any(driver.name == name for driver in drivers):
             raise BadSettings(f"LOWLIGHT_CRITIC: {name!r} is named twice; name each critic once")
-        drivers.append(_driver(name, settings))
+        drivers.append(build_one(name, settings))
     return drivers
 
 
-def _driver(name: str, settings: Settings) -> Driver:
-    kind, _, model = name.partition(":")
+def build_one(name: str, settings: Settings, *, watch: Watch | None = None) -> Driver:
+    """Return the driver of one critic's name, whether or not the settings list it.
+
+    Args:
+        watch: is told of every request and what came back.
+
+    Raises:
+        BadSettings: an unknown critic, or a provider without its key.
+    """
+    kind, _, of_what = name.partition(":")
+    shared: dict[str, Any] = {
+        "timeout_s": settings.critic_timeout_s,
+        "view_chars_max": settings.critic_view_chars,
+        "watch": watch,
+    }
     if name == "local":
         from critic.drivers.local import LocalDriver
 
         return LocalDriver(settings.base_rate)
-    if kind == "openai" and model:
+    if kind == "openai" and of_what:
         from critic.drivers.openai_decisions import OpenAIDecisions
 
-        return OpenAIDecisions(
-            name,
-            model,
-            api_key=_key(name, "OPENAI_API_KEY", settings.openai_api_key),
-            base_url=settings.openai_base_url,
-            timeout_s=settings.critic_timeout_s,
-        )
-    if kind == "anthropic" and model:
+        key, url = _key(name, "OPENAI_API_KEY", settings.openai_api_key), settings.openai_base_url
+        return OpenAIDecisions(name, of_what, api_key=key, base_url=url, **shared)
+    if kind == "anthropic" and of_what:
         from critic.drivers.anthropic_messages import AnthropicMessages
 
-        return AnthropicMessages(
-            name,
-            model,
-            api_key=_key(name, "ANTHROPIC_API_KEY", settings.anthropic_api_key),
-            base_url=settings.anthropic_base_url,
-            timeout_s=settings.critic_timeout_s,
-        )
+        key, url = _key(name, "ANTHROPIC_API_KEY", settings.anthropic_api_key), settings.anthropic_base_url
+        return AnthropicMessages(name, of_what, api_key=key, base_url=url, **shared)
+    if kind in ("systemone", "chat-logprobs", "chat-draws"):
+        return _by_address(name, kind, of_what, settings, shared)
     raise BadSettings(f"LOWLIGHT_CRITIC: {name!r} is no critic; take {KINDS}, comma-separated")
+
+
+def _by_address(name: str, kind: str, where: str, settings: Settings, shared: dict[str, Any]) -> Driver:
+    from critic.drivers.chat_draws import ChatDraws
+    from critic.drivers.chat_logprobs import ChatLogprobs
+    from critic.drivers.systemone import SystemOne
+
+    kinds: dict[str, Callable[..., Driver]] = {
+        "systemone": SystemOne,
+        "chat-logprobs": ChatLogprobs,
+        "chat-draws": ChatDraws,
+    }
+    path = "/systemone" if kind == "systemone" else "/chat/completions"
+    address = address_of(where, path=path)
+    if address is None:
+        raise BadSettings(
+            f"LOWLIGHT_CRITIC: {name!r} names no address and model; write {kind}:URL#MODEL, for example "
+            f"{kind}:http://127.0.0.1:11434#MODEL (a key goes into LOWLIGHT_CRITIC_KEYS)"
+        )
+    return kinds[kind](name, address, api_key=_key_for(address.host, settings), **shared)
+
+
+def _key_for(host: str, settings: Settings) -> str | None:
+    """Return the key of a host. It goes nowhere else, and a host without one is asked without."""
+    by_host = {named.lower(): key.get_secret_value().strip() for named, key in settings.critic_keys.items()}
+    if host not in by_host and host == _OPENAI_HOST and settings.openai_api_key is not None:
+        return settings.openai_api_key.get_secret_value().strip()
+    return by_host.get(host) or None
 
 
 def _key(critic: str, variable: str, value: SecretStr | None) -> str:

@@ -17,6 +17,8 @@ class LocalDriver:
     name = "local"
     leaves_machine = False
     reads_view = False
+    asks_together = True
+    view_chars_max = 0
     limits: Limits | None = None
 
     def __init__(self, base_rate: float, critic: LocalCritic | None = None) -> None:

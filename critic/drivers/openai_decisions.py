@@ -5,12 +5,14 @@ parsed. The questions (the rubrics, the same for every call) carry the instructi
 its texts fenced. The SDK's own retries are off: the worker re-queues.
 """
 
+import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from critic.drivers.base import (
     Answer,
+    CannotJudge,
     Case,
     CriticUnavailable,
     MalformedAnswer,
@@ -18,13 +20,19 @@ from critic.drivers.base import (
     Unusable,
     Usage,
     Verdict,
+    count_in,
     in_parts,
     seven,
+    share_in,
     tokens_at_most,
 )
+from critic.drivers.chat import Choice, choice_of, messages_of
+from critic.drivers.explaining import TOKENS_MAX, Words, told_of, words_of
 from critic.drivers.limits import Limits, limits_of
-from critic.drivers.statuses import Failure, short, verdict_on
+from critic.drivers.openai_errors import failure_of
+from critic.drivers.statuses import short, verdict_on
 from critic.drivers.told import RULE, fence_note
+from critic.drivers.watching import Watch
 from rubrics import Rubric
 
 if TYPE_CHECKING:
@@ -33,9 +41,8 @@ if TYPE_CHECKING:
 #: A bound on what one question's answer is counted as, where answers are counted at all.
 TOKENS_A_QUESTION = 256
 
-_QUOTA_CODES = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
-_TOO_LONG_CODES = {"context_length_exceeded", "string_above_max_length"}
-_DECLINED_CODES = {"content_policy_violation", "content_filter", "invalid_prompt"}
+#: The model reads a million tokens; rubrics cut each field on their own.
+VIEW_CHARS_MAX = 200_000
 
 
 class OpenAIDecisions:
@@ -43,13 +50,25 @@ class OpenAIDecisions:
 
     leaves_machine = True
     reads_view = True
+    asks_together = True
 
     def __init__(
-        self, name: str, model: str, *, api_key: str, base_url: str | None, timeout_s: float
+        self,
+        name: str,
+        model: str,
+        *,
+        api_key: str,
+        base_url: str | None,
+        timeout_s: float,
+        view_chars_max: int | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.name = name
+        self.view_chars_max = view_chars_max or VIEW_CHARS_MAX
         self._model = model
         self._options: dict[str, Any] = {"api_key": api_key, "base_url": base_url, "timeout": timeout_s}
+        self._timeout_s = timeout_s
+        self._watch = watch
         self._opened: openai.AsyncOpenAI | None = None
         self.limits: Limits | None = None
 
@@ -59,6 +78,9 @@ class OpenAIDecisions:
         if self._opened is None:
             import openai
 
+            if self._watch:
+                client = openai.DefaultAsyncHttpxClient(event_hooks=self._watch.hooks())
+                self._options["http_client"] = client
             self._opened = openai.AsyncOpenAI(max_retries=0, **self._options)
         return self._opened
 
@@ -69,13 +91,43 @@ class OpenAIDecisions:
 
     async def judge(self, case: Case) -> Sequence[Verdict]:
         """See `Driver.judge`."""
+        ask = self._client.decisions.with_raw_response.create
+        decision = await self._answer(ask(**request_of(case, self._model)))
+        if isinstance(decision, Refused | CannotJudge | Unusable):
+            return [decision] * len(case.rubrics)
+        return verdicts_of(decision, case.rubrics)
+
+    async def explain(self, case: Case, shares: Sequence[float]) -> Words | Verdict:
+        """See `critic.drivers.explaining.Explaining`; Decisions writes no text, chat does."""
+        ask = self._client.chat.completions.with_raw_response.create
+        completion = await self._answer(
+            ask(
+                model=self._model,
+                messages=messages_of(case, told_of(case, shares)),  # type: ignore[arg-type]
+                max_completion_tokens=TOKENS_MAX,
+            )
+        )
+        if isinstance(completion, Refused | CannotJudge | Unusable):
+            return completion
+        choice = choice_of(completion.to_dict() if hasattr(completion, "to_dict") else {})
+        return words_of(choice.text, choice.about) if isinstance(choice, Choice) else choice
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._opened is not None:
+            await self._opened.close()
+
+    async def _answer(self, asked: Awaitable[Any]) -> Any:
+        """Return what a request that is being sent gives, or the verdict that stands for it."""
         import openai
 
         try:
-            answered = await self._client.decisions.with_raw_response.create(**request_of(case, self._model))
+            # The SDK's time-outs are between two bytes: a server that drips would never meet them.
+            async with asyncio.timeout(self._timeout_s):
+                answered = await asked
             self.limits = limits_of(answered.headers) or self.limits
-            decision = answered.parse()
-        except openai.APITimeoutError as error:
+            return answered.parse()
+        except (TimeoutError, openai.APITimeoutError) as error:
             raise CriticUnavailable(f"{self.name} gave no answer in time", blames_call=True) from error
         except openai.APIConnectionError as error:
             raise CriticUnavailable(
@@ -83,31 +135,19 @@ class OpenAIDecisions:
             ) from error
         except openai.APIStatusError as error:
             self.limits = limits_of(error.response.headers) or self.limits
-            return [verdict_on(self._failure(error))] * len(case.rubrics)
+            return verdict_on(
+                failure_of(
+                    self.name,
+                    error.status_code,
+                    error.body or error.message,
+                    error.response.headers,
+                    key_variable="OPENAI_API_KEY",
+                )
+            )
         except (openai.APIError, ValueError) as error:  # an answer that is cut off or no JSON
             raise CriticUnavailable(
                 f"{self.name} sent an answer that is no JSON: {short(error)}", blames_call=True
             ) from error
-        return verdicts_of(decision, case.rubrics)
-
-    async def close(self) -> None:
-        """Close the connections."""
-        if self._opened is not None:
-            await self._opened.close()
-
-    def _failure(self, error: "openai.APIStatusError") -> Failure:
-        codes = {str(error.code), str(error.type)}
-        return Failure(
-            self.name,
-            error.status_code,
-            error.message,
-            error.response.headers,
-            key_variable="OPENAI_API_KEY",
-            quota_spent=bool(codes & _QUOTA_CODES),
-            wrong_model=error.status_code == 400 and error.param == "model",
-            too_long=bool(codes & _TOO_LONG_CODES),
-            declined=bool(codes & _DECLINED_CODES),
-        )
 
 
 def request_of(case: Case, model: str) -> dict[str, Any]:
@@ -146,10 +186,10 @@ def verdicts_of(decision: Any, rubrics: Sequence[Rubric]) -> list[Verdict]:
         return [Unusable(f"{found} answers came for {len(rubrics)} questions")] * len(rubrics)
     model = decision.model if isinstance(getattr(decision, "model", None), str) else None
     usage = getattr(decision, "usage", None)
-    tokens_in = in_parts(_count(usage, "input_tokens"), len(rubrics))
-    tokens_out = in_parts(_count(usage, "output_tokens"), len(rubrics))
+    tokens_in = in_parts(count_in(usage, "input_tokens"), len(rubrics))
+    tokens_out = in_parts(count_in(usage, "output_tokens"), len(rubrics))
     details = getattr(usage, "input_tokens_details", None)
-    cached = in_parts(_count(details, "cached_tokens"), len(rubrics))
+    cached = in_parts(count_in(details, "cached_tokens"), len(rubrics))
     return [
         _verdict(
             answer,
@@ -178,7 +218,7 @@ def _verdict(answer: Any, rubric: Rubric, about: dict[str, Any]) -> Verdict:
         probabilities = _by_level(getattr(answer, "probabilities", None))
     except MalformedAnswer as error:
         return Unusable(str(error))
-    return Answer(probabilities, confidence=_share(getattr(answer, "confidence", None)), **about)
+    return Answer(probabilities, confidence=share_in(getattr(answer, "confidence", None)), **about)
 
 
 def _by_level(probabilities: Any) -> tuple[float, ...]:
@@ -199,14 +239,3 @@ def _by_level(probabilities: Any) -> tuple[float, ...]:
             f"levels {', '.join(missing)} are missing" if missing else "there are levels beyond 1 to 7"
         )
     return seven([by_label[str(level)] for level in range(1, 8)])
-
-
-def _count(usage: Any, name: str) -> int | None:
-    value = getattr(usage, name, None)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
-
-
-def _share(value: object) -> float | None:
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1:
-        return float(value)
-    return None

@@ -95,13 +95,20 @@ class Provider:
             content = content[: len(content) // 2]
         if fault.drip_s:
             return StreamingResponse(_dripping(content, fault.drip_s), media_type="application/json")
-        return Response(content, media_type="application/json")
+        return Response(content, media_type="application/json", headers=fault.headers)
 
 
 def level_ordered_in(text: str) -> float:
     """Return the level that a text orders; 1 where it orders none. A critic that obeys."""
     ordered = _ORDER.search(text)
     return float(ordered[1]) if ordered else 1.0
+
+
+def shares_of(verdict: float | list[float], levels: int = 7) -> list[float]:
+    """Return a level's shares; a fractional one is split between its neighbours."""
+    if isinstance(verdict, list):
+        return verdict
+    return [max(0.0, 1.0 - abs(verdict - level)) for level in range(1, levels + 1)]
 
 
 def without_fenced(case: str, *, told: str) -> str:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from tests.providers.loopback import Fault, Provider, level_ordered_in, without_fenced
+from tests.providers.loopback import Fault, Provider, level_ordered_in, shares_of, without_fenced
 
 KEY = "sk-loopback-0123456789"
 MODEL = "gpt-6-luna"
@@ -120,11 +120,7 @@ def score_answer(question: ScoreQuestion, verdict: Verdict) -> dict[str, Any]:
     """Return one answer in the SDK's shape; a fractional level is split between its neighbours."""
     if verdict is None:
         return {"type": "refusal", "name": question.name}
-    n = len(question.levels)
-    if isinstance(verdict, list):
-        shares = verdict
-    else:
-        shares = [max(0.0, 1.0 - abs(verdict - level)) for level in range(1, n + 1)]
+    shares = shares_of(verdict, len(question.levels))
     return {
         "type": "score",
         "name": question.name,

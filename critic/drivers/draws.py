@@ -1,0 +1,120 @@
+"""Critics that name one level a time: three draws of the same question become shares of the levels.
+
+Flow: drawn objects `{rubric: level}`, or the verdicts of draws that failed -> `verdicts_of`.
+"""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from critic.drivers.base import (
+    Answer,
+    CriticUnavailable,
+    Unusable,
+    Usage,
+    Verdict,
+    in_parts,
+)
+from critic.levels import LEVELS, of_draws
+from rubrics import Rubric
+
+DRAWS = 3
+#: The schema of one level; the provider holds the model to it.
+LEVEL_SCHEMA = {"type": "integer", "enum": list(range(1, LEVELS + 1))}
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What one request gave: the object as it came, and its usage; None where not told."""
+
+    levels: Mapping[str, Any]
+    model_reported: str | None
+    input_tokens: int | None
+    output_tokens: int | None
+    cached_input_tokens: int | None
+
+
+async def three(draw: Callable[[], Awaitable[Draw | Verdict]]) -> list[Draw | Verdict]:
+    """Return three draws, made at once.
+
+    Raises:
+        CriticUnavailable: any of them did not come; what the others cost is in its `spent`.
+        CriticMisconfigured: outweighs what the others met.
+    """
+    drawn = await asyncio.gather(*(draw() for _ in range(DRAWS)), return_exceptions=True)
+    failed = [one for one in drawn if isinstance(one, BaseException)]
+    for error in failed:
+        if not isinstance(error, CriticUnavailable):
+            raise error
+    came = [one for one in drawn if not isinstance(one, BaseException)]
+    if failed:
+        first = failed[0]
+        assert isinstance(first, CriticUnavailable)
+        paid = [one for one in came if isinstance(one, Draw)]
+        first.spent = Usage(
+            sum(one.input_tokens or 0 for one in paid), sum(one.output_tokens or 0 for one in paid)
+        )
+        raise first
+    return came
+
+
+def schema_of(rubrics: Sequence[Rubric]) -> dict[str, Any]:
+    """Return the JSON schema of an answer: one level a rubric, all of them there and nothing else."""
+    names = [rubric.name for rubric in rubrics]
+    return {
+        "type": "object",
+        "properties": dict.fromkeys(names, LEVEL_SCHEMA),
+        "required": names,
+        "additionalProperties": False,
+    }
+
+
+def levels_in(text: str) -> Mapping[str, Any] | Unusable:
+    """Return the object that a text is; a text that only contains one is none."""
+    try:
+        levels = json.loads(text)
+    except (ValueError, RecursionError):
+        return Unusable("the answer is no JSON object")
+    return levels if isinstance(levels, dict) else Unusable("the answer is no JSON object")
+
+
+def verdicts_of(draws: Sequence[Draw | Verdict], rubrics: Sequence[Rubric]) -> list[Verdict]:
+    """Return one verdict per rubric. A draw that was refused is left out; one answered draw is an answer."""
+    answered = [draw for draw in draws if isinstance(draw, Draw)]
+    if not answered:
+        verdict = next(draw for draw in draws if not isinstance(draw, Draw))
+        return [verdict] * len(rubrics)
+    parts = len(rubrics)
+    tokens_in = in_parts(_total([draw.input_tokens for draw in answered]), parts)
+    tokens_out = in_parts(_total([draw.output_tokens for draw in answered]), parts)
+    cached = in_parts(_total([draw.cached_input_tokens for draw in answered]), parts)
+    verdicts: list[Verdict] = []
+    for i, rubric in enumerate(rubrics):
+        drawn = [level for draw in answered if (level := _level(draw.levels.get(rubric.name))) is not None]
+        if not drawn:
+            verdicts.append(Unusable(f"no draw gave {rubric.name} a level from 1 to {LEVELS}"))
+            continue
+        verdicts.append(
+            Answer(
+                of_draws(drawn),
+                draws=len(drawn),
+                model_reported=answered[0].model_reported,
+                input_tokens=tokens_in[i],
+                output_tokens=tokens_out[i],
+                cached_input_tokens=cached[i],
+            )
+        )
+    return verdicts
+
+
+def _level(value: object) -> int | None:
+    sound = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LEVELS
+    return value if sound else None  # type: ignore[return-value]
+
+
+def _total(counts: Sequence[int | None]) -> int | None:
+    """Return what the draws used together; None where any of them does not say."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
