@@ -1,27 +1,41 @@
 """The client: takes calls and signals from the application's threads and never holds them up.
 
-Flow: `record()` -> `_queue.Outbox` -> the thread of `_sender.Sender` -> the server. A client opens (reads its
-settings, starts its thread) at its first use, so that importing and making one does nothing.
+Flow: `record()`, `wrap`, `observe`, `call` -> one entry of plain values -> `_delivery` -> the server.
 """
 
-import os
-import threading
 import time
-from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Sequence, Tuple, Union
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Dict,
+    Mapping,
+    Optional,
+    Sequence,
+    Tuple,
+    TypeVar,
+    Union,
+    cast,
+    overload,
+)
 
-from lowlight._config import Config, read_config
+from lowlight._calls import OpenCall
+from lowlight._context import NOWHERE, Context, both, current, span_ids
+from lowlight._delivery import Delivery
 from lowlight._held import copied, error_of, held_bytes
 from lowlight._ids import given_id, new_id
 from lowlight._never import never_raises
-from lowlight._process import EXIT_TIMEOUT_S, attend, forget, importing
-from lowlight._queue import BYTES_MAX, ITEMS_MAX, Outbox
-from lowlight._tally import Tally
 
 if TYPE_CHECKING:
-    from lowlight._sender import Sender
+    from typing_extensions import Unpack
+
+    from lowlight._fields import CallFields, ScopeFields
 
 #: What an entry weighs beside its texts.
 ENTRY_BYTES = 1_000
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+ProviderClient = TypeVar("ProviderClient")
 
 
 def _id_of(named: Dict[str, Any]) -> str:
@@ -29,7 +43,7 @@ def _id_of(named: Dict[str, Any]) -> str:
     return new_id() if given is None else given_id(given)
 
 
-class Client:
+class Client(Delivery):
     """One connection to one Lowlight server. Most applications use the module's functions instead.
 
     Safe to use from any thread and after a fork (a child starts with an empty queue). No method raises.
@@ -40,33 +54,19 @@ class Client:
         enabled: False makes every method a no-op that still returns ids; default LOWLIGHT_ENABLED, else True.
         environment: put on every call that names none ("production"); default LOWLIGHT_ENVIRONMENT.
         release: likewise ("2026-11-22.1", a git hash); default LOWLIGHT_RELEASE.
+        sample: the share of sessions that is sent, 0 to 1; calls that failed are sent in any case; default
+            LOWLIGHT_SAMPLE, else all.
+        capture_content: False sends how long each text is and its SHA-256 instead of the text.
+        redact: a function that gets each text and returns what may leave the process instead; runs in the
+            background thread. A text that it fails for is withheld.
+        spool: a folder that keeps what could not be sent until it can, over the end of the process too;
+            default LOWLIGHT_SPOOL, else none.
+        spool_bytes_max: what the folder may hold, all processes together; default 256 MiB.
         timeout_s: for connecting to the server and for each wait on its answer.
         linger_s: how long a call waits for others to share a request with.
         items_max: calls and signals held at most, those being sent included; the newest beyond are dropped.
         bytes_max: about how many bytes they may hold.
     """
-
-    def __init__(
-        self,
-        url: Optional[str] = None,
-        key: Optional[str] = None,
-        *,
-        enabled: Optional[bool] = None,
-        environment: Optional[str] = None,
-        release: Optional[str] = None,
-        timeout_s: float = 10.0,
-        linger_s: float = 0.5,
-        items_max: int = ITEMS_MAX,
-        bytes_max: int = BYTES_MAX,
-    ) -> None:
-        self.tally = Tally()
-        self._arguments: Tuple[Any, ...] = (url, key, enabled, environment, release, timeout_s)
-        self._bounds = (items_max, bytes_max, linger_s)
-        self._opening = threading.RLock()
-        self._config: Optional[Config] = None
-        self._outbox = Outbox(*self._bounds)
-        self._sender: Optional["Sender"] = None  # made by its own thread
-        self._thread: Optional[threading.Thread] = None
 
     @never_raises(_id_of)
     def record(
@@ -163,36 +163,59 @@ class Client:
         config = self._config or self._settings()
         if not config.enabled:
             return call_id
-        fields = {
-            "id": call_id,
-            "recorded_at_s": time.time(),
-            "response": copied(response),
-            "input": copied(input),
-            "output": copied(output),
-            "model": model,
-            "provider": provider,
-            "latency_ms": latency_ms,
-            "first_token_ms": first_token_ms,
-            "started_at": started_at,
-            "prompt": copied(prompt),
-            "context": copied(context),
-            "user_id": user_id,
-            "session_id": session_id,
-            "environment": environment,
-            "release": release,
-            "tags": copied(tags),
-            "tools": copied(tools),
-            "usage": usage,
-            "cost_usd": cost_usd,
-            "error": None if error is None else error_of(error),
-            "finish_reason": finish_reason,
-            "retries": retries,
-            "trace_id": trace_id,
-            "span_id": span_id,
-            "response_id": response_id,
-            "sample_rate": sample_rate,
-        }
-        self._put(config, "calls", fields, (response, input, output, context))
+        scope = current()
+        if scope is not NOWHERE:
+            user_id = scope.user_id if user_id is None else user_id
+            session_id = scope.session_id if session_id is None else session_id
+            prompt = scope.prompt if prompt is None else prompt
+            context = scope.context if context is None else context
+            environment = scope.environment if environment is None else environment
+            release = scope.release if release is None else release
+            tags = both(scope.tags, tags)
+        if trace_id is None and span_id is None:
+            trace_id, span_id = span_ids()
+        if config.sample < 1.0 and error is None:
+            from lowlight._sampling import combined, is_kept
+
+            unit = session_id if session_id is not None else trace_id if trace_id is not None else call_id
+            if not is_kept(str(unit), config.sample):
+                self.tally.count("sampled_out")
+                return call_id
+            sample_rate = combined(sample_rate, config.sample)
+        size = ENTRY_BYTES
+        for text in (response, input, output, context):
+            if text is not None:
+                size += held_bytes(text)
+        fields = (  # CALL_FIELDS
+            call_id,
+            time.time(),
+            response if response is None else copied(response),
+            input if input is None else copied(input),
+            output if output is None else copied(output),
+            model,
+            provider,
+            latency_ms,
+            first_token_ms,
+            started_at,
+            prompt if prompt is None else copied(prompt),
+            context if context is None else copied(context),
+            user_id,
+            session_id,
+            environment,
+            release,
+            tags if tags is None else copied(tags),
+            tools if tools is None else copied(tools),
+            usage,
+            cost_usd,
+            None if error is None else error_of(error),
+            finish_reason,
+            retries,
+            trace_id,
+            span_id,
+            response_id,
+            sample_rate,
+        )
+        self._put(config, ("calls", fields, size))
         return call_id
 
     @never_raises(_id_of)
@@ -237,105 +260,102 @@ class Client:
         config = self._config or self._settings()
         if not config.enabled:
             return signal_id
-        fields = {
-            "id": signal_id,
-            "recorded_at_s": time.time(),
-            "kind": kind,
-            "call_id": call_id,
-            "response_id": response_id,
-            "trace_id": trace_id,
-            "span_id": span_id,
-            "session_id": session_id,
-            "value": value,
-            "value_min": value_min,
-            "value_max": value_max,
-            "comment": comment,
-            "at": at,
-        }
-        self._put(config, "signals", fields, (comment,))
+        if call_id is None and response_id is None and trace_id is None and session_id is None:
+            session_id = current().session_id
+        fields = (
+            *(signal_id, time.time(), kind, call_id, response_id, trace_id, span_id, session_id),
+            *(value, value_min, value_max, comment, at),
+        )
+        size = ENTRY_BYTES + (0 if comment is None else held_bytes(comment))
+        self._put(config, ("signals", fields, size))
         return signal_id
 
-    @never_raises(lambda _named: None)
-    def init(
-        self,
-        url: Optional[str] = None,
-        key: Optional[str] = None,
-        *,
-        enabled: Optional[bool] = None,
-        environment: Optional[str] = None,
-        release: Optional[str] = None,
-        timeout_s: float = 10.0,
-    ) -> None:
-        """Set the client up by hand; optional, for the environment says the same.
+    @never_raises(lambda named: Context(named))
+    def context(self, **fields: "Unpack[ScopeFields]") -> Context:
+        """Say what the code inside knows of its calls: whatever is recorded there takes it.
 
-        What was recorded before is sent first, under the old settings (two seconds at most). An argument that
-        is left out comes from its environment variable; see `Client` for them.
+            with lowlight.context(session_id=conversation.id, user_id=user.id, tags={"tenant": "acme"}):
+                answer(question)
 
-            lowlight.init(url="https://lowlight.example.com", key="...", environment="production")
+        Carried by context variables, so asyncio tasks started inside have it too. Contexts nest; a call's own
+        arguments win, tags are put together.
+
+        Args:
+            fields: user_id, session_id, prompt, tags, context (retrieved documents), environment, release;
+                see `record`.
         """
-        self._reopen((url, key, enabled, environment, release, timeout_s))
+        return Context(dict(fields))
 
-    @never_raises(lambda _named: False)
-    def flush(self, timeout_s: float = 10.0) -> bool:
-        """Wait until everything recorded so far was answered by the server (kept or refused) or dropped.
+    @never_raises(lambda _named: OpenCall(_to_nobody, {}))
+    def call(self, **fields: "Unpack[CallFields]") -> OpenCall:
+        """Time a block that makes one LLM call, and record it at the block's end, however it ends.
 
-        Returns:
-            False where that took longer than `timeout_s` seconds; it goes on in the background then.
+            with lowlight.call(input=messages, prompt=("support-answer", "v7")) as call:
+                call.set(our_model.answer(messages), model="our-own")
+            lowlight.signal("thumbs_up", call_id=call.id)
+
+        An exception makes it a failed call and goes on. `async with` does the same.
+
+        Args:
+            fields: those of `record`; `call.set` adds to them.
         """
-        if self._outbox.pid != os.getpid():
-            self.restart()
-        return self._outbox.flush(timeout_s)
+        return OpenCall(self.record, dict(fields))
 
-    @never_raises(lambda _named: False)
-    def shutdown(self, timeout_s: float = EXIT_TIMEOUT_S) -> bool:
-        """Send what is left within `timeout_s` seconds, then end the thread; later calls are dropped.
+    @overload
+    def observe(self, function: Function) -> Function: ...
 
-        Runs by itself when the process ends. What could not be sent is counted and logged.
+    @overload
+    def observe(
+        self, function: None = None, **fields: "Unpack[CallFields]"
+    ) -> Callable[[Function], Function]: ...
 
-        Returns:
-            Whether everything was sent.
+    def observe(self, function: Any = None, **fields: Any) -> Any:
+        """Record each run of a function that answers: a plain one, a coroutine, a generator of either kind.
+
+            @lowlight.observe(prompt=("support-answer", "v7"))
+            def answer(question: str) -> str: ...
+
+        Its argument is the call's input (several are written as JSON), what it returns or yields the output:
+        a text, a response of openai or anthropic, or anything else as JSON. The time to a generator's first
+        item is that to the first token; one that is closed early is an aborted call. What it raises makes a
+        failed call and goes on.
+
+        Args:
+            function: what to observe.
+            fields: those of `record` that are the same each time.
         """
-        if self._outbox.pid != os.getpid():
-            self.restart()
-        self._outbox.stop()
-        thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(max(timeout_s, 0.0))
-        forget(self)
-        n = self._outbox.abandon()
-        if n:
-            url = self._config.url if self._config is not None else "the server"
-            self.tally.drop(
-                "shutdown", n, f"{url} had not taken them after {timeout_s:.1f} s, when the client ended"
-            )
-        return n == 0
+        from lowlight._observe import observed
 
-    @never_raises(lambda _named: {})
-    def stats(self) -> Dict[str, Any]:
-        """Return what became of everything recorded in this process.
+        def decorate(target: Any) -> Any:
+            try:
+                return observed(self, target, fields)
+            except Exception as problem:
+                self.tally.count("errors")
+                self.tally.warn("error:observe", f"observe(): {type(problem).__name__}: {problem}")
+                return target
 
-        Keys: recorded, accepted, duplicates, rejected (counted by the server's receipts), retries, errors,
-        queued, queued_bytes, and dropped by reason: {"queue_full": n, ...}.
+        return decorate if function is None else decorate(function)
+
+    def wrap(self, client: ProviderClient, *, provider: Optional[str] = None) -> ProviderClient:
+        """Record every response of an openai or anthropic client, streamed ones too; return the same client.
+
+            client = lowlight.wrap(openai.OpenAI())
+
+        Its requests go out unchanged, and it answers as before. Copies that `with_options` makes are wrapped
+        with it.
+
+        Args:
+            client: sync or async, any client built as these packages' are.
+            provider: who answers, where that is another server that speaks their protocol: "vllm".
         """
-        queued, queued_bytes = self._outbox.held()
-        found = self.tally.stats()
-        found["recorded"] += self._outbox.put_n
-        return {**found, "queued": queued, "queued_bytes": queued_bytes}
+        try:
+            from lowlight._wrap import wrapped
 
-    def restart(self) -> None:
-        """Begin anew in a forked child: empty, with new locks, a new connection, at need a new thread."""
-        self._opening = threading.RLock()
-        self.tally.restart()
-        self._outbox.restart()
-        if self._sender is not None:
-            self._sender.let_go()
-        self._sender = None
-        self._thread = None
-        forget(self)
-
-    def stop(self) -> None:
-        """Take nothing more, for `_process`; what is held is still being sent."""
-        self._outbox.stop()
+            return cast(ProviderClient, wrapped(self, client, provider))
+        except Exception as problem:
+            self.tally.count("errors")
+            self.tally.warn("error:wrap", f"wrap(): {type(problem).__name__}: {problem}")
+            return client
 
     def __enter__(self) -> "Client":
         return self
@@ -343,60 +363,6 @@ class Client:
     def __exit__(self, *_exception: object) -> None:
         self.shutdown()
 
-    def _put(self, config: Config, kind: str, fields: Dict[str, Any], texts: Tuple[Any, ...]) -> None:
-        """Queue an entry, and start the thread that will send it where there is none yet."""
-        outbox = self._outbox
-        if outbox.pid != os.getpid():
-            self.restart()
-        size = ENTRY_BYTES
-        for text in texts:
-            if text is not None:
-                size += held_bytes(text)
-        reason = outbox.put((kind, fields, size))
-        if reason:
-            self.tally.drop(reason, 1, _DROPPED[reason].format(config=config, outbox=outbox))
-        elif self._thread is None:
-            self._start()
 
-    def _settings(self) -> Config:
-        """The settings, read at the first use: arguments first, then the environment."""
-        with self._opening:
-            if self._config is None:
-                self._config = read_config(*self._arguments)
-            return self._config
-
-    def _start(self) -> None:
-        with self._opening:
-            if self._thread is not None or self._config is None:
-                return
-            thread = threading.Thread(
-                target=self._run, args=(self._outbox, self._config), name="lowlight", daemon=True
-            )
-            thread.start()
-            self._thread = thread
-            attend(self)
-
-    def _run(self, outbox: Outbox, config: Config) -> None:
-        with importing:
-            from lowlight._sender import Sender  # and with it json, datetime and more: half the import's time
-
-        self._sender = sender = Sender(outbox, self.tally, config)
-        sender.run()
-
-    def _reopen(self, settings: Tuple[Any, ...]) -> None:
-        """Take other settings: send what is left under the old ones, then open again at the next use."""
-        self.shutdown()
-        with self._opening:
-            self._arguments = settings
-            self.tally.count("recorded", self._outbox.put_n)
-            self._outbox = Outbox(*self._bounds)
-            self._sender = None
-            self._thread = None
-            self._config = None
-
-
-_DROPPED = {
-    "queue_full": "{outbox.items_max:,} items or {outbox.bytes_max:,} bytes wait already; "
-    "is {config.url} reachable?",
-    "closed": "recorded after shutdown()",
-}
+def _to_nobody(**_fields: Any) -> str:
+    return ""

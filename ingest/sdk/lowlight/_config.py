@@ -1,9 +1,29 @@
-"""A client's settings: arguments first, then the environment. Read when a client is made, never at import."""
+"""A client's settings: arguments first, then the environment. Read at the first use, never at import."""
 
 import os
-from typing import Any, NamedTuple, Optional
+from typing import Any, Callable, NamedTuple, Optional
 
 DEFAULT_URL = "http://127.0.0.1:4545"
+SPOOL_BYTES_MAX = 256 * 1024 * 1024
+
+#: What an application may do to each text before it leaves the process.
+Redact = Callable[[str], str]
+
+
+class Given(NamedTuple):
+    """What the application's code asked for; None where it left that to the environment."""
+
+    url: Any = None
+    key: Any = None
+    enabled: Any = None
+    environment: Any = None
+    release: Any = None
+    sample: Any = None
+    capture_content: Any = None
+    redact: Any = None
+    spool: Any = None
+    spool_bytes_max: Any = None
+    timeout_s: Any = None
 
 
 class Config(NamedTuple):
@@ -14,31 +34,43 @@ class Config(NamedTuple):
     enabled: bool
     environment: Optional[str]
     release: Optional[str]
+    sample: float
+    capture_content: bool
+    redact: Optional[Redact]
+    spool: Optional[str]
+    spool_bytes_max: int
     timeout_s: float
 
 
-def read_config(
-    url: Any = None,
-    key: Any = None,
-    enabled: Any = None,
-    environment: Any = None,
-    release: Any = None,
-    timeout_s: Any = None,
-) -> Config:
-    """Return the settings; an argument that is None is taken from LOWLIGHT_<NAME>, then from the default."""
-    given = os.environ.get("LOWLIGHT_ENABLED", "") if enabled is None else enabled
-    try:
-        seconds = float(timeout_s) if timeout_s is not None else 10.0
-    except (TypeError, ValueError):
-        seconds = 10.0
+def read_config(given: Given) -> Config:
+    """Return the settings; what is None in `given` is taken from LOWLIGHT_<NAME>, then from the default."""
     return Config(
-        url=_chosen(url, "LOWLIGHT_URL") or DEFAULT_URL,
-        key=_chosen(key, "LOWLIGHT_KEY") or "",
-        enabled=str(given).strip().lower() not in ("0", "false", "no", "off"),
-        environment=_chosen(environment, "LOWLIGHT_ENVIRONMENT"),
-        release=_chosen(release, "LOWLIGHT_RELEASE"),
-        timeout_s=seconds if seconds > 0 else 10.0,
+        url=_chosen(given.url, "LOWLIGHT_URL") or DEFAULT_URL,
+        key=_chosen(given.key, "LOWLIGHT_KEY") or "",
+        enabled=_is_on(_chosen(given.enabled, "LOWLIGHT_ENABLED")),
+        environment=_chosen(given.environment, "LOWLIGHT_ENVIRONMENT"),
+        release=_chosen(given.release, "LOWLIGHT_RELEASE"),
+        sample=_number(_chosen(given.sample, "LOWLIGHT_SAMPLE"), 1.0, most=1.0),
+        # a text that cannot be read as yes is no: better a text too few sent than one too many
+        capture_content=given.capture_content is None or _is_on(given.capture_content),
+        redact=given.redact,
+        spool=_chosen(given.spool, "LOWLIGHT_SPOOL"),
+        spool_bytes_max=int(_number(given.spool_bytes_max, SPOOL_BYTES_MAX, most=2.0**50)),
+        timeout_s=_number(given.timeout_s, 10.0, most=3600.0) or 10.0,
     )
+
+
+def _is_on(value: Any) -> bool:
+    return str(value).strip().lower() not in ("0", "false", "no", "off")
+
+
+def _number(value: Any, default: float, most: float) -> float:
+    """A number of 0 to `most`; the default where it is none."""
+    try:
+        number = float(default if value is None else value)
+    except Exception:
+        return default
+    return min(number, most) if number >= 0 else default
 
 
 def _chosen(value: Any, variable: str) -> Optional[str]:

@@ -7,6 +7,7 @@ from lowlight._responses import get
 
 #: What a queued object weighs beyond its texts: about that of an openai ChatCompletion.
 OBJECT_BYTES = 4_000
+_size_of = sys.getsizeof
 #: Values walked to weigh a nested one; what holds more counts as HUGE_BYTES.
 WALKED_MAX = 5_000
 HUGE_BYTES = 8 * 1024 * 1024
@@ -14,17 +15,33 @@ HUGE_BYTES = 8 * 1024 * 1024
 MESSAGE_CHARS_MAX = 16 * 1024
 
 
+class AsText:
+    """A value that is to be sent as a text, its JSON; written by the background thread."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = copied(value)
+
+
+class RawBody:
+    """A provider's response as it came over HTTP; read by the background thread."""
+
+    __slots__ = ("content",)
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+
 def copied(value: Any) -> Any:
     """Return a list or dict of its own, for applications append to their messages afterwards."""
     kind = type(value)
-    if value is None or kind is str:
-        return value
     if kind is list:
         return value[:]
     if kind is dict:
         return value.copy()
     try:
-        return list(value) if issubclass(kind, list) else value
+        return list(value) if isinstance(value, list) else value
     except Exception:
         return value
 
@@ -63,43 +80,49 @@ def held_bytes(value: Any) -> int:
     Exact for texts and plain message lists, which make up nearly all of it; objects of other kinds count
     `OBJECT_BYTES` and the texts they are known for.
     """
+    kind = type(value)
+    if kind is str or kind is bytes:
+        return _size_of(value)
     try:
-        return _held_bytes(value)
+        if kind is list or kind is tuple:
+            return _list_bytes(value)
+        if kind is dict:
+            return _deep_bytes(value)
+        if kind is RawBody:
+            return _size_of(value.content)
+        if kind is AsText:
+            return OBJECT_BYTES + _deep_bytes(value.value)
+        return OBJECT_BYTES + _response_bytes(value)
     except Exception:  # any property of a foreign object may raise
         return OBJECT_BYTES
 
 
-def _held_bytes(value: Any) -> int:
-    kind = type(value)
-    if kind is str or kind is bytes:
-        return sys.getsizeof(value)
-    if kind is list or kind is tuple:
-        total = 0
-        for item in value:
-            item_kind = type(item)
-            if item_kind is dict:
-                content = item.get("content")
-                total += 300 + (sys.getsizeof(content) if type(content) is str else _deep_bytes(item))
-            elif item_kind is str or item_kind is list or item_kind is tuple:
-                total += _deep_bytes(item)
-            else:
-                total += OBJECT_BYTES
-        return total
-    if kind is dict:
-        return _deep_bytes(value)
-    return OBJECT_BYTES + _response_bytes(value)
+def _list_bytes(value: Any) -> int:
+    total = 0
+    for item in value:
+        kind = type(item)
+        if kind is dict:
+            content = item.get("content")
+            total += 300 + (_size_of(content) if type(content) is str else _deep_bytes(item))
+        elif kind is str or kind is list or kind is tuple:
+            total += _deep_bytes(item)
+        else:
+            total += OBJECT_BYTES
+    return total
 
 
 def _response_bytes(response: Any) -> int:
     """The texts of a provider's response object."""
+    total = 0
     choices = getattr(response, "choices", None)
     if type(choices) is list:
-        return sum(_size(get(get(choice, "message"), "content")) for choice in choices)
-    total = 0
+        for choice in choices:
+            total += _size(get(get(choice, "message"), "content"))
+        return total
     for name in ("content", "output"):
         blocks = getattr(response, name, None)
         if type(blocks) is str:
-            total += sys.getsizeof(blocks)
+            total += _size_of(blocks)
         elif type(blocks) is list:
             for block in blocks:
                 inner = get(block, "content")
@@ -118,7 +141,7 @@ def _deep_bytes(value: Any) -> int:
         item = waiting.pop()
         kind = type(item)
         if kind is str or kind is bytes:
-            total += sys.getsizeof(item)
+            total += _size_of(item)
         elif kind is dict:
             total += 200
             waiting.extend(item.values())
@@ -131,4 +154,4 @@ def _deep_bytes(value: Any) -> int:
 
 
 def _size(text: Any) -> int:
-    return sys.getsizeof(text) if type(text) is str else 0
+    return _size_of(text) if type(text) is str else 0

@@ -9,23 +9,50 @@ receipt -> `_tally`. Calls go before signals. What happens to a batch:
 - Another 5xx: five tries, for a batch that the server cannot digest must not block all others.
 - 413: halved until it fits. Any other 4xx, and a redirect, is final: counted and logged with the server's
   error.
+
+With a spool, a batch that is to be sent again goes to the disk instead of waiting here, and everything after
+it follows, so that the order stays; once the server answers, the disk is emptied oldest first.
 """
 
 import os
-from typing import Any, Callable, List, Optional, Tuple
+import time
+from typing import Dict, List, Optional, Tuple
 
 from lowlight._config import Config
-from lowlight._queue import BATCH_BYTES_MAX, Entry, Outbox
+from lowlight._ids import stock_up
+from lowlight._queue import BATCH_BYTES_MAX, BATCH_ITEMS_MAX, Entry, Outbox
+from lowlight._spool import Spool
 from lowlight._tally import Tally
 from lowlight._transport import Answer, BadAddress, Transport, Unreachable
-from lowlight._wire import Encoded, encode_call, encode_signal
+from lowlight._wire import encode_call, encode_signal
 
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 30.0
 #: Of one batch, where the server fails in a way that says nothing of a better moment.
 FAILED_TRIES_MAX = 5
+#: Between two looks into a spool that was empty: another process may have died and left something.
+SPOOL_LOOK_S = 10.0
+#: Between two looks while another process is sending what lies there.
+SPOOL_TURN_S = 0.25
+#: Calls encoded between two naps, and how long a nap is: the application's threads come first, and one that
+#: wants the interpreter's lock while we hold it would wait for up to 5 ms.
+ENCODED_AT_ONCE = 4
+NAP_S = 0.00005
 _WRONG_SERVER = "does LOWLIGHT_URL name a Lowlight server?"
 _COME_BACK = (408, 429, 502, 503, 504)
+
+
+class Again(Exception):
+    """A batch must be sent again later.
+
+    Attributes:
+        retry_after_s: the server's own wait; None where it named none.
+        is_failure: whether the server failed at this batch, and may do so for ever.
+    """
+
+    def __init__(self, retry_after_s: Optional[float] = None, *, is_failure: bool = False) -> None:
+        self.retry_after_s = retry_after_s
+        self.is_failure = is_failure
 
 
 class Sender:
@@ -36,98 +63,144 @@ class Sender:
         self._tally = tally
         self._config = config
         self._transport: Optional[Transport] = None
+        self._spool = self._open_spool()
+        #: When the spool is next looked at, whether a flush may do so earlier, and how often its oldest batch
+        #: was tried and failed.
+        self._due_s = 0.0
+        self._may_hurry = True
+        self._tries = 0
+        self._failures: Dict[str, int] = {}
 
     def run(self) -> None:
         """Send until the outbox is stopped and empty. No exception ends it early."""
         while True:
-            entries = self._outbox.take()
+            entries = self._outbox.take(self._patience_s)
             if entries is None:
                 break
             try:
-                self._send(entries)
+                if entries:
+                    self._send(entries)
             except Exception as problem:
                 self._drop(
                     "sdk_error", len(entries), f"{type(problem).__name__}: {problem}; please report it"
                 )
             finally:
                 self._outbox.settle(entries)
+            stock_up()
+            self._replay_if_due()
+        while self._outbox.has_backlog and not self._outbox.abandoned and self._tries == 0:
+            self._replay_if_due()
+        if self._spool is not None:
+            self._spool.end_turn()
         if self._transport is not None:
             self._transport.close()
 
     def let_go(self) -> None:
-        """Give up the copy of the parent's connection, in a forked child."""
+        """Give up the copies of the parent's connection and lock, in a forked child."""
         if self._transport is not None:
             self._transport.let_go()
+        if self._spool is not None:
+            self._spool.end_turn()
+
+    def put_aside(self, entries: List[Entry]) -> int:
+        """Write what is left at the end to the spool; return how many entries, from the first, are there."""
+        n = 0
+        for first in range(0, len(entries), BATCH_ITEMS_MAX):
+            some = entries[first : first + BATCH_ITEMS_MAX]
+            for kind, bodies in self._encoded(some, in_haste=True):
+                if not self._spooled(kind, bodies):
+                    return n
+            n += len(some)
+        return n
 
     def _send(self, entries: List[Entry]) -> None:
-        if self._transport is None:
-            try:
-                self._transport = Transport(self._config.url, self._config.key, self._config.timeout_s)
-            except BadAddress as problem:
-                self._drop("bad_address", len(entries), str(problem))
-                return
-        for kind, encode in (("calls", self._encode_call), ("signals", _encode_signal)):
-            bodies = [
-                body for body in (self._encoded(entry, kind, encode) for entry in entries) if body is not None
-            ]
-            for batch in _batches(bodies):
-                self._post(self._transport, kind, batch)
+        for kind, bodies in self._encoded(entries, in_haste=False):
+            if self._outbox.has_backlog and self._spooled(kind, bodies):
+                continue
+            self._post(kind, bodies)
 
-    def _encode_call(self, fields: Any, size: int) -> Encoded:
-        return encode_call(fields, size, self._config.environment, self._config.release)
+    def _encoded(self, entries: List[Entry], *, in_haste: bool) -> List[Tuple[str, List[bytes]]]:
+        """The entries as batches of bodies, calls before signals."""
+        batches = []
+        n = 0
+        for kind, encode in (("calls", self._encode_call), ("signals", self._encode_signal)):
+            bodies = []
+            for entry in entries:
+                if entry[0] != kind:
+                    continue
+                try:
+                    bodies.append(encode(entry))
+                except Exception as error:
+                    self._drop("unreadable", 1, f"{kind[:-1]}: {type(error).__name__}: {error}")
+                n += 1
+                if n % ENCODED_AT_ONCE == 0 and not in_haste and not self._outbox.is_pressed():
+                    time.sleep(NAP_S)
+            batches += [(kind, batch) for batch in _batches(bodies)]
+        return batches
 
-    def _encoded(self, entry: Entry, kind: str, encode: Callable[[Any, int], Encoded]) -> Optional[bytes]:
-        if entry[0] != kind:
-            return None
-        try:
-            encoded = encode(entry[1], entry[2])
-        except Exception as error:
-            self._drop("unreadable", 1, f"{kind[:-1]}: {type(error).__name__}: {error}")
-            return None
+    def _encode_call(self, entry: Entry) -> bytes:
+        encoded = encode_call(entry[1], entry[2], self._config)
         for field, problem in encoded.problems.items():
-            self._tally.warn(f"{kind}:{field}", problem)
+            self._tally.warn(f"calls:{field}", problem)
         return encoded.body
 
-    def _post(self, transport: Transport, kind: str, bodies: List[bytes]) -> None:
-        """Send one batch until its fate is known."""
-        whole = b'{"%s":[' % kind.encode() + b",".join(bodies) + b"]}"
+    def _encode_signal(self, entry: Entry) -> bytes:
+        encoded = encode_signal(entry[1], self._config)
+        for field, problem in encoded.problems.items():
+            self._tally.warn(f"signals:{field}", problem)
+        return encoded.body
+
+    def _post(self, kind: str, bodies: List[bytes]) -> None:
+        """Send one batch until its fate is known, or write it to the spool."""
         tries = 0
         failures = 0
         while not self._outbox.abandoned:
             tries += 1
-            dropped = self._tally.dropped_header()
             try:
-                answer = transport.post(f"/v1/{kind}", whole, dropped)
-            except Unreachable as problem:
-                self._tally.warn(
-                    "unreachable", f"{problem}; trying again, up to {self._outbox.items_max} items wait"
-                )
-                self._wait(tries, None)
-                continue
-            if answer.status == 200:
-                self._receive(answer, kind, len(bodies), dropped)
+                self._try(kind, bodies, is_last_try=failures + 1 >= FAILED_TRIES_MAX)
                 return
-            if answer.status == 413 and len(bodies) > 1:
-                half = len(bodies) // 2
-                self._post(transport, kind, bodies[:half])
-                self._post(transport, kind, bodies[half:])
-                return
-            failures += answer.status >= 500 and answer.status not in _COME_BACK
-            if answer.status in _COME_BACK or (answer.status >= 500 and failures < FAILED_TRIES_MAX):
-                self._tally.warn(f"status:{answer.status}", f"{_said(transport, answer)}; trying again")
-                self._wait(tries, answer.retry_after_s)
-                continue
-            self._drop(
-                _reason(answer.status), len(bodies), f"{_said(transport, answer)}{_remedy(answer.status)}"
-            )
-            return
+            except Again as again:
+                failures += again.is_failure
+                if not self._outbox.abandoned and self._spooled(kind, bodies):
+                    self._come_back(again)
+                    return
+                self._tally.count("retries")
+                self._outbox.pause(_wait_s(tries, again.retry_after_s), may_hurry=again.retry_after_s is None)
 
-    def _wait(self, tries: int, retry_after_s: Optional[float]) -> None:
-        self._tally.count("retries")
-        # Of the operating system: the application's own random sequence stays as it seeded it.
-        jitter = 0.5 + int.from_bytes(os.urandom(2), "big") / 131_072
-        backoff_s = min(BACKOFF_FIRST_S * 2 ** min(tries - 1, 10), BACKOFF_MAX_S) * jitter
-        self._outbox.pause(max(backoff_s, retry_after_s or 0.0), may_hurry=retry_after_s is None)
+    def _try(self, kind: str, bodies: List[bytes], *, is_last_try: bool) -> None:
+        """Send one batch once.
+
+        Raises:
+            Again: its fate is not known yet.
+        """
+        if self._transport is None:
+            try:
+                self._transport = Transport(self._config.url, self._config.key, self._config.timeout_s)
+            except BadAddress as problem:
+                self._drop("bad_address", len(bodies), str(problem))
+                return
+        whole = b'{"%s":[' % kind.encode() + b",".join(bodies) + b"]}"
+        dropped = self._tally.dropped_header()
+        try:
+            answer = self._transport.post(f"/v1/{kind}", whole, dropped)
+        except Unreachable as problem:
+            self._tally.warn("unreachable", f"{problem}; trying again, {self._where_they_wait()}")
+            raise Again() from None
+        if answer.status == 200:
+            self._receive(answer, kind, len(bodies), dropped)
+        elif answer.status == 413 and len(bodies) > 1:
+            half = len(bodies) // 2
+            self._post(kind, bodies[:half])
+            self._post(kind, bodies[half:])
+        elif answer.status in _COME_BACK or (answer.status >= 500 and not is_last_try):
+            self._tally.warn(f"status:{answer.status}", f"{_said(self._transport, answer)}; trying again")
+            raise Again(answer.retry_after_s, is_failure=answer.status not in _COME_BACK)
+        else:
+            self._drop(
+                _reason(answer.status),
+                len(bodies),
+                f"{_said(self._transport, answer)}{_remedy(answer.status)}",
+            )
 
     def _receive(self, answer: Answer, kind: str, n: int, dropped: str) -> None:
         """Count what a receipt says."""
@@ -155,13 +228,99 @@ class Sender:
                 f"the server rejected a {kind[:-1]}: {field}: {error}",
             )
 
+    # The spool.
+
+    def _open_spool(self) -> Optional[Spool]:
+        folder = self._config.spool
+        if folder is None:
+            return None
+        try:
+            return Spool(folder, self._config.key, self._config.spool_bytes_max)
+        except OSError as problem:
+            self._tally.warn("spool", f"LOWLIGHT_SPOOL: {folder!r} cannot be used ({problem})")
+            self._outbox.note_backlog(False)
+            return None
+
+    def _spooled(self, kind: str, bodies: List[bytes]) -> bool:
+        """Write a batch to the spool; False where there is none, or no room in it."""
+        if self._spool is None:
+            return False
+        try:
+            if not self._spool.write(kind, bodies):
+                self._tally.warn(
+                    "spool", f"the spool {self._spool.folder!r} is full; what follows waits here"
+                )
+                return False
+        except OSError as problem:
+            self._tally.warn("spool", f"the spool {self._spool.folder!r} cannot be written ({problem})")
+            return False
+        self._tally.count("spooled", len(bodies))
+        self._outbox.note_backlog(True)
+        return True
+
+    def _patience_s(self) -> float:
+        """How long the thread may sleep where nothing is recorded."""
+        if self._spool is None:
+            return 3600.0
+        if self._may_hurry and self._outbox.is_hurried():
+            self._due_s = 0.0
+        return self._due_s - time.monotonic()
+
+    def _replay_if_due(self) -> None:
+        """Send the oldest batch of the spool, where it is time to."""
+        if self._spool is None or self._patience_s() > 0:
+            return
+        try:
+            if not self._spool.take_turn():
+                self._outbox.note_backlog(not self._spool.is_empty())
+                self._due_s = time.monotonic() + SPOOL_TURN_S
+                return
+            batch = self._spool.oldest()
+            self._outbox.note_backlog(batch is not None)
+            if batch is None:
+                self._spool.end_turn()
+                self._due_s = time.monotonic() + SPOOL_LOOK_S
+                return
+            failures = self._failures.get(batch.name, 0)
+            try:
+                self._try(batch.kind, batch.bodies, is_last_try=failures + 1 >= FAILED_TRIES_MAX)
+            except Again as again:
+                self._failures = {batch.name: failures + again.is_failure}
+                self._tally.count("retries")
+                self._come_back(again)
+                self._spool.end_turn()
+                return
+            self._spool.remove(batch)
+            self._tally.count("replayed", len(batch.bodies))
+            self._failures = {}
+            self._tries = 0
+            self._may_hurry = True
+            self._due_s = 0.0
+        except OSError as problem:
+            self._tally.warn("spool", f"the spool {self._spool.folder!r} cannot be read ({problem})")
+            self._outbox.note_backlog(False)
+            self._due_s = time.monotonic() + SPOOL_LOOK_S
+
+    def _come_back(self, again: Again) -> None:
+        self._tries += 1
+        self._may_hurry = again.retry_after_s is None
+        self._due_s = time.monotonic() + _wait_s(self._tries, again.retry_after_s)
+
+    def _where_they_wait(self) -> str:
+        if self._spool is not None:
+            return f"meanwhile they wait in {self._spool.folder}"
+        return f"up to {self._outbox.items_max} items wait"
+
     def _drop(self, reason: str, n: int, message: str) -> None:
         if not self._outbox.abandoned:  # what was given up is counted as such
             self._tally.drop(reason, n, message)
 
 
-def _encode_signal(fields: Any, _size: int) -> Encoded:
-    return encode_signal(fields)
+def _wait_s(tries: int, retry_after_s: Optional[float]) -> float:
+    # Of the operating system: the application's own random sequence stays as it seeded it.
+    jitter = 0.5 + int.from_bytes(os.urandom(2), "big") / 131_072
+    backoff_s: float = min(BACKOFF_FIRST_S * 2 ** min(tries - 1, 10), BACKOFF_MAX_S) * jitter
+    return backoff_s if retry_after_s is None else max(backoff_s, retry_after_s)
 
 
 def _batches(bodies: List[bytes]) -> List[List[bytes]]:

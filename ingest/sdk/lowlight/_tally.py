@@ -13,6 +13,10 @@ log = logging.getLogger("lowlight")
 
 #: Between two warnings of one kind.
 WARNING_INTERVAL_S = 60.0
+_COUNTS = (
+    *("recorded", "accepted", "duplicates", "rejected", "retries", "errors"),
+    *("sampled_out", "spooled", "replayed"),
+)
 #: Kinds of warnings told apart; about four times as many as there are.
 _KINDS_MAX = 200
 
@@ -81,5 +85,4 @@ class Tally:
     def stats(self) -> Dict[str, Any]:
         """Return the counts so far."""
         with self._lock:
-            names = ("recorded", "accepted", "duplicates", "rejected", "retries", "errors")
-            return {**{name: self._counts.get(name, 0) for name in names}, "dropped": dict(self._dropped)}
+            return {**{name: self._counts.get(name, 0) for name in _COUNTS}, "dropped": dict(self._dropped)}

@@ -6,19 +6,21 @@ never costs the call; a missing field stays missing, for missing is not zero.
 """
 
 import datetime
+import json
 import math
 import re
 import reprlib
-from typing import Any, Callable, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
-from lowlight._held import HUGE_BYTES
+from lowlight._config import Config
+from lowlight._fields import CALL_FIELDS, SIGNAL_FIELDS
+from lowlight._held import HUGE_BYTES, AsText, RawBody
 from lowlight._json import plain, to_json
 from lowlight._responses import UnknownResponse, get, read_response, read_usage
+from lowlight._texts import SHORT_CHARS, may_leave, short, shortened
 
 #: Encoded calls above this are shortened: the server keeps 256 KiB of a text anyway.
 CALL_BYTES_MAX = 2 * 1024 * 1024
-#: Characters kept of each text of such a call, half at its head and half at its tail.
-SHORT_CHARS = 128 * 1024
 #: The server refuses a call with longer ones: names and tags are cut, ids left out (cut, they are others).
 NAME_CHARS_MAX = 256
 ID_CHARS_MAX = 128
@@ -42,43 +44,43 @@ class Encoded(NamedTuple):
     problems: Problems
 
 
-def encode_call(
-    fields: Dict[str, Any], size: int, environment: Optional[str], release: Optional[str]
-) -> Encoded:
+def encode_call(values: Tuple[Any, ...], size: int, config: Config) -> Encoded:
     """Return a call's JSON.
 
     Args:
-        fields: as `Client.record` queues them.
+        values: as `Client.record` queues them, in the order of CALL_FIELDS.
         size: about how many bytes they hold.
-        environment: stands in where the call names none; `release` likewise.
-        release: see environment.
+        config: its environment and release stand in where the call names none; it says what may leave.
     """
     problems: Problems = {}
-    call = _call(fields, problems)
-    call.setdefault("environment", environment)
-    call.setdefault("release", release)
+    call = _call(dict(zip(CALL_FIELDS, values)), problems)
+    call.setdefault("environment", config.environment)
+    call.setdefault("release", config.release)
     call = {name: value for name, value in call.items() if value is not None}
+    call = may_leave(call, config, problems)
     body = to_json(call, bounded=size >= HUGE_BYTES)
     if len(body) > CALL_BYTES_MAX:
-        body = to_json(_shortened(plain(call)))
+        body = to_json(shortened(plain(call), CALL_BYTES_MAX))
         problems["texts"] = f"a call of over {CALL_BYTES_MAX // 2**20} MiB was sent with its texts shortened"
     return Encoded(body, problems)
 
 
-def encode_signal(fields: Dict[str, Any]) -> Encoded:
-    """Return a signal's JSON."""
+def encode_signal(values: Tuple[Any, ...], config: Config) -> Encoded:
+    """Return a signal's JSON; see `encode_call`."""
     problems: Problems = {}
+    fields = dict(zip(SIGNAL_FIELDS, values))
     signal = {
-        name: _word(fields.get(name))
+        name: _word(fields[name])
         for name in ("id", "call_id", "response_id", "trace_id", "span_id", "session_id", "kind", "comment")
     }
-    comment = signal["comment"]
-    if comment is not None and len(comment) > SHORT_CHARS:
-        signal["comment"] = _short(comment)
     numbers = {name: _number(fields, name, problems) for name in ("value", "value_min", "value_max")}
-    at = _time(fields.get("at"), "at", problems) or _time(fields["recorded_at_s"], "recorded_at_s", problems)
-    found = {**signal, **numbers, "at": at}
-    return Encoded(to_json({name: value for name, value in found.items() if value is not None}), problems)
+    at = _time(fields["at"], "at", problems) or _time(fields["recorded_at_s"], "recorded_at_s", problems)
+    found: Dict[str, Any] = {**signal, **numbers, "at": at}
+    found = {name: value for name, value in found.items() if value is not None}
+    found = may_leave(found, config, problems)
+    if len(found.get("comment", "")) > SHORT_CHARS:
+        found["comment"] = short(found["comment"])
+    return Encoded(to_json(found), problems)
 
 
 def _call(fields: Dict[str, Any], problems: Problems) -> Dict[str, Any]:
@@ -86,7 +88,7 @@ def _call(fields: Dict[str, Any], problems: Problems) -> Dict[str, Any]:
     response = fields.get("response")
     if response is not None:
         try:
-            call = read_response(response)
+            call = read_response(_unpacked(response) if type(response) is RawBody else response)
         except UnknownResponse as problem:
             problems["response"] = str(problem)
         except Exception as problem:  # a foreign object's own properties may raise anything
@@ -123,6 +125,15 @@ def _call(fields: Dict[str, Any], problems: Problems) -> Dict[str, Any]:
         if value is not None:
             call[name] = value
     return call
+
+
+def _unpacked(raw: RawBody) -> Any:
+    """The JSON of a response whose body the application read by itself; a text that is none as it is."""
+    text = raw.content.decode("utf-8", "replace")
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 _NAMES = ("provider", "model", "finish_reason", "environment", "release")
@@ -205,6 +216,8 @@ def _text_or_messages(value: Any, role: str) -> Any:
     """A text as it is, messages as a list of objects; a single message is a list of one."""
     if type(value) is str:
         return value
+    if type(value) is AsText:
+        return to_json(value.value, bounded=True).decode()
     if type(value) is list and all(type(item) is dict for item in value):
         return value  # the usual case needs no copy: `to_json` looks after what is inside
     value = plain(value)
@@ -316,37 +329,3 @@ def _shown(value: Any) -> str:
     except Exception:
         text = f"<{type(value).__name__}>"
     return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _shortened(call: Dict[str, Any]) -> Dict[str, Any]:
-    """The call with each long text cut to head and tail, then without texts that are still too many."""
-    for name in ("input", "output"):
-        if name in call:
-            call[f"{name}_chars"] = _chars(call[name])
-    for chars in (SHORT_CHARS, SHORT_CHARS // 32, SHORT_CHARS // 1024):
-        shorter = {name: _short(value, chars) for name, value in call.items()}
-        if len(to_json(shorter)) <= CALL_BYTES_MAX:
-            return shorter
-    return {name: value for name, value in call.items() if name not in ("input", "output", "context")}
-
-
-def _short(value: Any, chars: int = SHORT_CHARS) -> Any:
-    if type(value) is str and len(value) > chars:
-        half = chars // 2
-        return f"{value[:half]}\n[... {len(value) - 2 * half} characters cut ...]\n{value[-half:]}"
-    if type(value) is list:
-        return [_short(item, chars) for item in value]
-    if type(value) is dict:
-        return {name: _short(item, chars) for name, item in value.items()}
-    return value
-
-
-def _chars(value: Any) -> int:
-    """Characters of a text, or of the texts in a list of messages."""
-    if type(value) is str:
-        return len(value)
-    if type(value) is list:
-        return sum(
-            _chars(item if type(item) is str else get(item, "content") or get(item, "text")) for item in value
-        )
-    return 0

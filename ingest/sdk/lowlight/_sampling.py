@@ -1,0 +1,26 @@
+"""Which sessions are kept where an application sends only a part of its calls.
+
+A session is kept whole or not at all, by every process alike: it is kept where the first eight bytes of the
+SHA-256 of its id, as a fraction of 2**64, lie below the rate. A call without a session goes by its trace,
+without that by itself. A call that failed is kept in any case: it was certain to be, so its rate is 1, and
+the others of a kept session stand for 1 / rate calls each.
+"""
+
+import hashlib
+from typing import Any
+
+
+def is_kept(unit: str, rate: float) -> bool:
+    """Return whether the session, trace or call of this id is among those kept."""
+    digest = hashlib.sha256(unit.encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8], "big") < rate * 2**64
+
+
+def combined(given: Any, rate: float) -> Any:
+    """Return the rate of a call that the application has already sampled by `given`."""
+    if given is None:
+        return rate
+    try:
+        return float(given) * rate
+    except Exception:  # named when the call is sent
+        return rate
