@@ -66,7 +66,8 @@ class WeekCase(SQLModel, table=True):
     __tablename__ = "week_case"
     __table_args__ = (
         CheckConstraint(
-            "status in ('nominated', 'picked', 'root_cause', 'fixed', 'verified')", name="case_status_known"
+            "status in ('nominated', 'picked', 'root_cause', 'fixed', 'verified', 'reopened')",
+            name="case_status_known",
         ),
     )
 
@@ -81,6 +82,66 @@ class WeekCase(SQLModel, table=True):
     root_cause: str | None = None
     owner: str | None = None
     nominated_at_ms: int = Field(sa_type=BigInteger)
+    #: what was done about it, as `outliers.cases.Fix`
+    fix: dict[str, Any] | None = Field(default=None, sa_type=JSON(none_as_null=True))
+    #: whether it worked, as `outliers.cases.Proof`
+    verdict: dict[str, Any] | None = Field(default=None, sa_type=JSON(none_as_null=True))
+    #: what a closed case is watched by, as `outliers.following.Watch`
+    watch: dict[str, Any] | None = Field(default=None, sa_type=JSON(none_as_null=True))
+    #: when its calls since the fix were last looked at; NULL: at the next refresh
+    followed_at_ms: int | None = Field(default=None, sa_type=BigInteger)
+    #: when it was verified; NULL while it is open
+    closed_at_ms: int | None = Field(default=None, sa_type=BigInteger)
+
+
+#: What can happen to a case, by a person or by Lowlight itself.
+CASE_EVENTS = (
+    "nominated",
+    "picked",
+    "root_cause",
+    "owner",
+    "fixed",
+    "verdict",
+    "verified",
+    "reopened",
+    "note",
+)
+
+
+class CaseEvent(SQLModel, table=True):
+    """One thing that happened to a case: its history, in the order of `seq`."""
+
+    __tablename__ = "case_event"
+    __table_args__ = (
+        CheckConstraint(f"what in {CASE_EVENTS}", name="case_event_known"),
+        Index("case_event_week", "project_id", "week"),
+    )
+
+    seq: int | None = Field(default=None, primary_key=True)
+    project_id: int
+    week: str
+    at_ms: int = Field(sa_type=BigInteger)
+    #: a person as they named themselves, "" where they did not; "lowlight" for what it did by itself
+    who: str
+    what: str
+    #: as it is told: the note, the root cause, the owner's name, the verdict's sentence
+    words: str
+    #: more of it, such as the fix
+    detail: dict[str, Any] | None = Field(default=None, sa_type=JSON(none_as_null=True))
+
+
+class ExperienceFit(SQLModel, table=True):
+    """One fit of the weights of experience to thumbs; the newest one is in use, if it says so."""
+
+    __tablename__ = "experience_fit"
+
+    seq: int | None = Field(default=None, primary_key=True)
+    project_id: int
+    fitted_at_ms: int = Field(sa_type=BigInteger)
+    #: weight by part; NULL for the weights Lowlight ships with
+    weights: dict[str, float] | None = Field(default=None, sa_type=JSON(none_as_null=True))
+    #: `outliers.experience_fit.Fit` without its weights; NULL for a reset
+    figures: dict[str, Any] | None = Field(default=None, sa_type=JSON(none_as_null=True))
 
 
 class WeekChanges(SQLModel, table=True):
@@ -91,6 +152,30 @@ class WeekChanges(SQLModel, table=True):
     project_id: int = Field(primary_key=True)
     week: str = Field(primary_key=True)
     changes: list[dict[str, Any]] = Field(sa_type=JSON)
+
+
+class LatencySpell(SQLModel, table=True):
+    """Some hours in which one provider's or service's latency had left its own baseline."""
+
+    __tablename__ = "latency_spell"
+    __table_args__ = (Index("latency_spell_week", "project_id", "week", "since_ms"),)
+
+    seq: int | None = Field(default=None, primary_key=True)
+    project_id: int
+    week: str
+    since_ms: int = Field(sa_type=BigInteger)
+    #: `outliers.spells.Spell`
+    spell: dict[str, Any] = Field(sa_type=JSON)
+
+
+class LatencyCauses(SQLModel, table=True):
+    """What made a week's slowest calls slow, as `outliers.causes.Causes`."""
+
+    __tablename__ = "latency_causes"
+
+    project_id: int = Field(primary_key=True)
+    week: str = Field(primary_key=True)
+    causes: dict[str, Any] = Field(sa_type=JSON)
 
 
 class Progress(SQLModel, table=True):
