@@ -9,6 +9,7 @@ from rubrics.errors import BadRubric, Problem, RubricError
 from rubrics.fences import new_fence
 from rubrics.loading import Rubric, load_rubric, load_rubrics, read_folder, rubric_of
 from rubrics.messages import text_of
+from rubrics.rendering import Shown
 
 __all__ = [
     "AppliesTo",
@@ -17,6 +18,7 @@ __all__ = [
     "Problem",
     "Rubric",
     "RubricError",
+    "Shown",
     "load_rubric",
     "load_rubrics",
     "new_fence",

@@ -20,6 +20,10 @@ class CallView:
     model: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
     finish_reason: str | None = None
+    #: characters of the texts as they were sent, where the store keeps only their heads and tails
+    input_chars: int | None = None
+    output_chars: int | None = None
+    context_chars: int | None = None
 
 
 @dataclass(frozen=True)

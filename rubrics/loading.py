@@ -13,8 +13,8 @@ from rubrics.calls import AppliesTo, CallView
 from rubrics.checking import check_source
 from rubrics.errors import BadRubric, Problem
 from rubrics.fences import new_fence
-from rubrics.language import FILE_BYTES_MAX, RUBRICS_MAX
-from rubrics.rendering import render_view
+from rubrics.language import FILE_BYTES_MAX, RUBRICS_MAX, VIEW_CHARS_MAX
+from rubrics.rendering import Shown, show_view
 from rubrics.versions import blob_id, blobs_at_head
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -60,7 +60,15 @@ class Rubric:
         Raises:
             ValueError: `fence` is none that `new_fence` makes.
         """
-        return render_view(self.view, call, new_fence() if fence is None else fence)
+        return self.show(call, new_fence() if fence is None else fence).text
+
+    def show(self, call: CallView, fence: str, *, chars_max: int = VIEW_CHARS_MAX) -> Shown:
+        """Return the view of `call` cut to `chars_max`, and how much of the call's texts it shows.
+
+        Raises:
+            ValueError: `fence` is none that `new_fence` makes.
+        """
+        return show_view(self.view, call, fence, chars_max=chars_max)
 
 
 def load_rubrics(folder: Path) -> list[Rubric]:

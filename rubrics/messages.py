@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rubrics.images import image_words
+
 #: Roles that a label may carry; any other is data, so it is not put outside a fence.
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
@@ -93,7 +95,7 @@ def _part_text(part: Mapping[str, Any]) -> str:
     if isinstance(text, str) and (kind in _TEXT_TYPES or not kind):
         return text
     if "image" in kind:
-        return f"[image{_place_of(part)}]"
+        return f"[image{image_words(part) or _place_of(part)}]"
     if "audio" in kind:
         return f"[audio{_place_of(part)}]"
     if "file" in kind or kind == "document":
