@@ -15,12 +15,24 @@ from fastapi.exceptions import RequestValidationError
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
-from api import intake_routes, langfuse_routes, otlp_routes, pages, read_routes, report_routes, rescore_routes
+from api import (
+    case_routes,
+    intake_routes,
+    langfuse_routes,
+    otlp_routes,
+    pages,
+    read_routes,
+    report_routes,
+    rescore_routes,
+    restore_routes,
+)
+from api.bodies import Bodies
 from api.drops import ClientDrops
-from api.errors import Refused
+from api.errors import Refused, refusal_of
 from api.gate import Gate, allowed_hosts
 from api.metrics import CONTENT_TYPE, metrics_of
 from api.readiness import Running, readiness
+from api.restoring import Restores
 from api.schema import newest_revision
 from ingest import wire
 from ingest.errors import StoreUnavailable, WriterBusy
@@ -32,12 +44,16 @@ from ingest.store import OpenStore
 
 
 def create_app(
-    settings: Settings, store: OpenStore, children: Mapping[str, Running] | None = None
+    settings: Settings,
+    store: OpenStore,
+    children: Mapping[str, Running] | None = None,
+    restores: Restores | None = None,
 ) -> FastAPI:
     """Return the app.
 
     Args:
         children: the server's child processes by name, for /readyz; none are started here.
+        restores: the server's; without them it cannot be asked to restore.
     """
     app = FastAPI(
         title="Lowlight",
@@ -53,8 +69,12 @@ def create_app(
     app.state.otlp = OtlpIntake(store, settings, app.state.intake)
     app.state.children = dict(children or {})
     app.state.drops = ClientDrops()
+    app.state.restores = restores or Restores(None)
     app.state.probe = WriteProbe(store)
     app.state.metrics = metrics_of(store, app.state.children, app.state.drops)
+    app.state.bodies = Bodies()
+    # The gate comes last, and so first in a request's way.
+    app.add_middleware(intake_routes.ShortWay, of=app)
     app.add_middleware(
         Gate, allowed_hosts=allowed_hosts(settings.allowed_hosts), answered=app.state.metrics.request
     )
@@ -65,6 +85,8 @@ def create_app(
     app.include_router(report_routes.router)
     app.include_router(rescore_routes.router)
     app.include_router(read_routes.router)
+    app.include_router(case_routes.router)
+    app.include_router(restore_routes.router)
     app.include_router(pages.router)
     _add_operations(app)
     _document_intake(app)
@@ -103,22 +125,14 @@ def _add_operations(app: FastAPI) -> None:
 
 
 def _say_errors_in_one_shape(app: FastAPI) -> None:
-    @app.exception_handler(Refused)
-    async def _refused(_request: Request, error: Refused) -> Response:
-        return error.response()
+    async def _ours(_request: Request, error: Exception) -> Response:
+        refusal = refusal_of(error)
+        if refusal is None:
+            raise error
+        return refusal.response()
 
-    @app.exception_handler(wire.BadBody)
-    async def _bad_body(_request: Request, error: wire.BadBody) -> Response:
-        status = {"bad_json": 400, "too_many_items": 413}.get(error.code, 422)
-        return Refused(status, error.code, str(error), field=error.field).response()
-
-    @app.exception_handler(WriterBusy)
-    async def _busy(_request: Request, error: WriterBusy) -> Response:
-        return Refused(503, "busy", str(error), retry_after_s=error.retry_after_s).response()
-
-    @app.exception_handler(StoreUnavailable)
-    async def _unavailable(_request: Request, error: StoreUnavailable) -> Response:
-        return Refused(503, "store_unavailable", str(error), retry_after_s=5).response()
+    for kind in (Refused, wire.BadBody, WriterBusy, StoreUnavailable):
+        app.add_exception_handler(kind, _ours)
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(_request: Request, error: RequestValidationError) -> Response:

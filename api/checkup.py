@@ -6,13 +6,13 @@ Flow: Settings -> `checkup` -> Findings -> the command line. Nothing is changed;
 import os
 import platform
 import re
-import shutil
 import sqlite3
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import ProxyHandler, build_opener
 
@@ -20,18 +20,22 @@ import orjson
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from api.schema import is_known, newest_revision, revision_of
+from api.readiness import FREE_BYTES_LOW, WAL_BYTES_HIGH
+from api.schema import newest_revision, remedy, trouble_with
 from critic import drivers
+from critic.money import money_for
+from critic.work import now_ms
+from ingest.disk import disk_of, in_words
 from ingest.errors import IngestError
 from ingest.lock import AlreadyServed, server_of
 from ingest.settings import Settings
 from ingest.store import reading_engine, sqlite_path
 from rubrics import BadRubric, load_rubrics
 
-#: About a week of a busy team's calls, and room for the copy that a migration makes.
-FREE_BYTES_MIN = 1 << 30
 #: ON CONFLICT, RETURNING and STRICT partial indexes as we use them.
 SQLITE_MIN = (3, 35)
+#: Before it, a write-ahead log that one connection resets while another commits can be corrupted.
+SQLITE_WAL_SOUND = (3, 51, 3)
 
 
 @dataclass(frozen=True)
@@ -57,14 +61,25 @@ def checkup(settings: Settings) -> list[Finding]:
 def _versions() -> Iterator[Finding]:
     python = platform.python_version()
     yield Finding("python", sys.version_info >= (3, 11), f"{python} (3.11 or later is needed)")
-    yield Finding(
-        "sqlite",
-        sqlite3.sqlite_version_info >= SQLITE_MIN,
-        f"{sqlite3.sqlite_version} ({'.'.join(map(str, SQLITE_MIN))} or later is needed)",
-    )
+    yield _sqlite(sqlite3.sqlite_version_info)
     wrong = list(_wrong_packages())
     words = "; ".join(wrong) + "; run `make` or install lowlight-server again" if wrong else "all as required"
     yield Finding("packages", not wrong, f"lowlight-server {version('lowlight-server')}: {words}")
+
+
+def _sqlite(found: tuple[int, ...]) -> Finding:
+    name, least = ".".join(map(str, found)), ".".join(map(str, SQLITE_MIN))
+    if found < SQLITE_MIN:
+        return Finding("sqlite", False, f"{name}; {least} or later is needed: take a newer Python")
+    if found < SQLITE_WAL_SOUND:
+        sound = ".".join(map(str, SQLITE_WAL_SOUND))
+        return Finding(
+            "sqlite",
+            True,
+            f"{name}; before {sound} two connections that fold the write-ahead log back can damage it. "
+            "Lowlight has one that does; let no other program write the file",
+        )
+    return Finding("sqlite", True, name)
 
 
 def _wrong_packages() -> Iterator[str]:
@@ -94,7 +109,9 @@ def _rubrics(settings: Settings) -> Finding:
 
 def _critics(settings: Settings) -> Finding:
     try:
-        names = [driver.name for driver in drivers.build(settings)]
+        configured = drivers.build(settings)
+        money_for(settings, configured, now_ms())
+        names = [driver.name for driver in configured]
     except (IngestError, drivers.CriticError) as error:
         return Finding("critics", False, str(error))
     return Finding("critics", True, ", ".join(names) or "none: calls are kept and not judged")
@@ -115,63 +132,91 @@ def _storage(settings: Settings) -> Iterator[Finding]:
                 f"{folder} is missing or read-only; make it writable or set LOWLIGHT_DATABASE_URL",
             )
             return
-        yield _disk(folder)
+        yield _disk(path)
         if not path.exists():
             yield Finding("database", True, f"{path} is not there yet; `lowlight serve` makes it")
             return
     yield _database(settings.database_url)
     if path is not None:
-        yield _server(path)
+        yield from _server(path)
 
 
-def _disk(folder: Path) -> Finding:
-    free = shutil.disk_usage(folder).free
-    words = f"{free / (1 << 30):.1f} GiB free in {folder}"
-    if free < FREE_BYTES_MIN:
-        return Finding("disk", False, f"{words}; free some, 1 GiB at least")
+def _disk(database: Path) -> Finding:
+    disk = disk_of(database)
+    words = f"{in_words(disk.free_bytes)} free in {database.absolute().parent}"
+    if disk.database_bytes:
+        words += f"; the database takes {in_words(disk.database_bytes)}, its log {in_words(disk.wal_bytes)}"
+    if disk.free_bytes < FREE_BYTES_LOW:
+        return Finding("disk", False, f"{words}. Make room, {in_words(FREE_BYTES_LOW)} at least")
+    if disk.wal_bytes > WAL_BYTES_HIGH:
+        return Finding(
+            "disk",
+            False,
+            f"{words}: a program has been reading for long. Close it, and the log is folded back",
+        )
     return Finding("disk", True, words)
 
 
 def _database(database_url: str) -> Finding:
-    engine = reading_engine(database_url)
+    engine, path = reading_engine(database_url), sqlite_path(database_url)
     try:
         with engine.connect() as connection:
-            at = revision_of(connection)
-            if at is not None and not is_known(at):
-                words = f"the schema is at {at}: a newer Lowlight made it; start that version"
-                return Finding("database", False, words)
-            if at != newest_revision():
-                return Finding(
-                    "database",
-                    False,
-                    f"the schema is at {at or 'nothing'}, not {newest_revision()}; run `lowlight db upgrade`",
-                )
+            trouble = trouble_with(connection, path)
+            if trouble is not None:
+                return Finding("database", False, trouble)
             if connection.dialect.name == "sqlite":
                 verdict = connection.execute(text("pragma quick_check(1)")).scalar()
                 if verdict != "ok":
-                    return Finding("database", False, f"it is damaged ({verdict}); restore a copy of it")
+                    words = f"it is damaged ({verdict}); bring a backup back with `lowlight restore FILE`"
+                    return Finding("database", False, words)
             calls = connection.execute(text("select count(*) from call")).scalar_one()
     except SQLAlchemyError as error:
-        return Finding("database", False, str(getattr(error, "orig", None) or error))
+        return Finding("database", False, remedy(error))
     finally:
         engine.dispose()
-    return Finding("database", True, f"schema {newest_revision()}, {calls} calls, sound")
+    return Finding("database", True, f"schema {newest_revision()}, {calls:,} calls, sound")
 
 
-def _server(path: Path) -> Finding:
+def _server(path: Path) -> Iterator[Finding]:
     try:
         address = server_of(path)
     except AlreadyServed as error:
-        return Finding("server", True, str(error))
+        yield Finding("server", True, str(error))
+        return
     if address is None:
-        return Finding("server", True, "none runs; start it with `lowlight serve`")
+        yield Finding("server", True, "none runs; start it with `lowlight serve`")
+        return
+    try:
+        runs = _asked(f"{address}/version")
+        state = _asked(f"{address}/readyz")
+    except (URLError, OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        yield Finding("server", False, f"{address} does not answer ({reason}); stop it and start it again")
+        return
+    installed = version("lowlight-server")
+    if (runs.get("version"), runs.get("schema")) != (installed, newest_revision()):
+        yield Finding(
+            "server",
+            False,
+            f"{address} runs {runs.get('version')} (schema {runs.get('schema')}), and {installed} (schema "
+            f"{newest_revision()}) is installed; restart it",
+        )
+    problems = state.get("problems", [])
+    if state.get("ready"):
+        children = ", ".join(f"{name} {how}" for name, how in state.get("children", {}).items())
+        yield Finding("server", True, f"{address} is ready; {children}")
+    for problem in problems:
+        yield Finding("server", False, f"{address} is not ready: {problem}")
+    for warning in state.get("warnings", []):
+        yield Finding("server", False, warning)
+
+
+def _asked(url: str) -> dict[str, Any]:
     # A proxy from the environment has no business between two processes of one machine.
     opener = build_opener(ProxyHandler({}))
     try:
-        with opener.open(f"{address}/readyz", timeout=5) as answer:
-            state = orjson.loads(answer.read())
-    except HTTPError as error:
-        return Finding("server", False, f"{address} is not ready: {error.read().decode(errors='replace')}")
-    except (URLError, OSError, ValueError) as error:
-        return Finding("server", False, f"{address} does not answer ({error}); stop it and start it again")
-    return Finding("server", True, f"{address} is ready; {orjson.dumps(state['children']).decode()}")
+        with opener.open(url, timeout=5) as answer:
+            found: dict[str, Any] = orjson.loads(answer.read())
+    except HTTPError as error:  # /readyz says 503 with the same words
+        found = orjson.loads(error.read())
+    return found

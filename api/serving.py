@@ -20,9 +20,12 @@ import uvicorn
 from api.app import create_app
 from api.background import background
 from api.errors import CannotServe
+from api.restoring import Restores
 from api.schema import upgrade
 from critic import drivers
+from critic.money import money_for
 from critic.process import run_critic
+from critic.work import now_ms
 from ingest.children import Child, Target
 from ingest.lock import ServerLock
 from ingest.otlp.closing import Closing
@@ -56,15 +59,36 @@ def serve(settings: Settings, *, ready: Callable[[str], None] | None = None) -> 
     with contextlib.ExitStack() as stack:
         path = sqlite_path(settings.database_url)
         lock = stack.enter_context(ServerLock(path)) if path is not None else None
-        copy = upgrade(settings.database_url)
-        if copy is not None:
-            log.info("the database was migrated; as it was before: %s", copy)
+        _migrate(settings)
         listener = stack.enter_context(_listen(settings.host, settings.port))
         address = _address(listener)
-        # uvicorn raises the signal that stopped it once more when it is done; it must not kill us then.
+        told_to_stop = threading.Event()
+        # uvicorn raises the signal that stopped it once more when it is done; it must not kill us then. Nor
+        # may one that comes between two lives of the app be lost.
         for number in (signal.SIGTERM, signal.SIGINT):
-            previous = signal.signal(number, lambda _number, _frame: None)
+            previous = signal.signal(number, lambda _number, _frame: told_to_stop.set())
             stack.callback(signal.signal, number, previous)
+        if lock is not None:
+            lock.tell(address)
+        restores = Restores(path)
+        _live(settings, listener, restores, lambda: ready(address) if ready is not None else None)
+        while restores.wanted and not told_to_stop.is_set():
+            restores.carry_out()
+            _migrate(settings)
+            _live(settings, listener, restores, lambda: log.info("%s answers again", address))
+
+
+def _migrate(settings: Settings) -> None:
+    copy = upgrade(settings.database_url)
+    if copy is not None:
+        log.info("the database was migrated; as it was before: %s", copy)
+
+
+def _live(
+    settings: Settings, listener: socket.socket, restores: Restores, started: Callable[[], Any]
+) -> None:
+    """Open the store, run children and app until a signal or a restore ends them, close everything."""
+    with contextlib.ExitStack() as stack:
         store = OpenStore(settings.database_url)
         stack.callback(store.close)
         children = _start_children(settings, store)
@@ -72,12 +96,16 @@ def serve(settings: Settings, *, ready: Callable[[str], None] | None = None) -> 
         closing = Closing(store, settings)
         stack.callback(closing.stop)
         closing.start()
-        if lock is not None:
-            lock.tell(address)
-        app = create_app(settings, store, children)
+        app = create_app(settings, store, children, restores)
         _spare_the_collector()
-        server = _Server(_uvicorn_config(app), lambda: ready(address) if ready is not None else None)
-        server.run(sockets=[listener])
+        server = _Server(_uvicorn_config(app), started)
+
+        def step_aside() -> None:
+            server.should_exit = True
+
+        restores.step_aside = step_aside
+        # A second name of the same socket: uvicorn closes this one, and connections wait at the first.
+        server.run(sockets=[listener.dup()])
 
 
 class _Server(uvicorn.Server):
@@ -137,7 +165,7 @@ def _check_critics(settings: Settings) -> None:
     """Find now what would otherwise stop the critic process again and again: a rubric, a missing key."""
     try:
         load_rubrics(settings.rubrics_dir)
-        drivers.build(settings)
+        money_for(settings, drivers.build(settings), now_ms())
     except (BadRubric, drivers.CriticError) as error:
         raise CannotServe(str(error)) from error
 

@@ -23,8 +23,12 @@ _COMMANDS = {
     "rubric": ("api.cli.rubric", "Check, list, render, compare and test rubrics."),
     "rescore": ("api.cli.rescore", "Score old calls under a rubric's version in force."),
     "db": ("api.cli.db", "Bring the database to this version's schema."),
+    "backup": ("api.cli.backup", "Copy the database into a file, while the server goes on."),
+    "restore": ("api.cli.restore", "Replace the database by such a file; the old one is kept."),
     "doctor": ("api.cli.doctor", "Check settings, disk, database and versions; say what to do."),
 }
+
+_OURS = frozenset(("api", "critic", "dashboards", "ingest", "outliers", "rubrics"))
 
 
 class _LazyGroup(click.Group):
@@ -46,6 +50,14 @@ class _LazyGroup(click.Group):
             return super().invoke(ctx)
         except (ApiError, IngestError) as error:
             raise click.ClickException(str(error)) from error
+        except ModuleNotFoundError as error:
+            missing = (error.name or "?").partition(".")[0]
+            if missing in _OURS:
+                raise
+            raise click.ClickException(
+                f"The package {missing} is not installed, and this version needs it. Run `make` in the "
+                "repository, or install lowlight-server again; `lowlight doctor` names what else is missing."
+            ) from error
         except Exception as error:
             if _is_rubric_error(error):
                 raise click.ClickException(str(error)) from error

@@ -1,5 +1,8 @@
 """`lowlight doctor`: what is wrong with this installation, and what to do about it."""
 
+import json
+from dataclasses import asdict
+
 import click
 
 from ingest.errors import BadSettings
@@ -7,20 +10,26 @@ from ingest.settings import Settings, load_settings
 
 
 @click.command(epilog="Example: lowlight doctor && lowlight serve")
-def command() -> None:
-    """Check settings, rubrics, critics, disk, database, server and versions.
+@click.option("--json", "as_json", is_flag=True, help='As JSON: {"ok", "findings": [{subject, ok, words}]}.')
+@click.option("--database-url", help="Which database, before LOWLIGHT_DATABASE_URL.")
+def command(as_json: bool, database_url: str | None) -> None:
+    """Check versions, settings, rubrics, critics, disk, database and server; say what to do.
 
-    One line each; the exit status is 1 where something needs you.
+    One line each; nothing is changed. The exit status is 1 where something needs you.
     """
     from api.checkup import Finding, checkup
 
     try:
-        settings: Settings | None = load_settings()
+        settings: Settings | None = load_settings(database_url=database_url)
         findings = checkup(settings) if settings else []
     except BadSettings as error:
         findings = [Finding("settings", False, line) for line in str(error).splitlines()]
-    for finding in findings:
+    sound = all(finding.ok for finding in findings)
+    if as_json:
+        told = {"ok": sound, "findings": [asdict(finding) for finding in findings]}
+        click.echo(json.dumps(told, indent=2, ensure_ascii=False))
+    for finding in () if as_json else findings:
         mark = click.style("ok ", fg="green") if finding.ok else click.style("FIX", fg="red", bold=True)
         click.echo(f"{mark}  {finding.subject:<10}{finding.words}")
-    if not all(finding.ok for finding in findings):
+    if not sound:
         raise SystemExit(1)

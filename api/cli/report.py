@@ -45,6 +45,7 @@ def _read(settings: Settings, week: str | None) -> dict[str, Any]:
     from sqlalchemy.exc import DatabaseError
 
     from api.report import report_of
+    from api.schema import remedy, trouble_with
     from ingest.store import reading_engine, sqlite_path
     from outliers.errors import UnknownWeek
 
@@ -57,13 +58,13 @@ def _read(settings: Settings, week: str | None) -> dict[str, Any]:
     engine = reading_engine(settings.database_url)
     try:
         with engine.connect() as connection:
+            trouble = trouble_with(connection, path)
+            if trouble is not None:
+                raise click.ClickException(trouble)
             return report_of(connection, settings, week)
     except UnknownWeek as error:
         raise click.BadParameter(str(error), param_hint="--week") from None
     except DatabaseError as error:
-        raise click.ClickException(
-            f"{settings.database_url} cannot be read: {error.orig}. "
-            "If it is of another version, `lowlight db upgrade` brings it to this one."
-        ) from None
+        raise click.ClickException(f"{path or 'The database'} cannot be read: {remedy(error)}") from None
     finally:
         engine.dispose()

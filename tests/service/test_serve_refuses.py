@@ -97,6 +97,30 @@ def test_a_file_that_is_no_database(settings: Settings, tmp_path: Path) -> None:
     assert "not a database" in refused(settings, LOWLIGHT_DATABASE_URL=f"sqlite:///{path}")
 
 
+@pytest.mark.parametrize("revision", [None, "abc123"])
+def test_a_file_of_another_program_is_left_as_it_is(
+    settings: Settings, tmp_path: Path, revision: str | None
+) -> None:
+    """Also where that program keeps its schema as we do."""
+    path = tmp_path / "of-another.db"
+    connection = sqlite3.connect(path)
+    connection.execute("create table invoices (x)")
+    if revision is not None:
+        connection.execute("create table alembic_version (version_num)")
+        connection.execute("insert into alembic_version values (?)", (revision,))
+    connection.commit()
+    connection.close()
+    before = path.read_bytes()
+    line = refused(settings, LOWLIGHT_DATABASE_URL=f"sqlite:///{path}")
+    assert str(path) in line
+    assert "invoices" in line
+    assert "LOWLIGHT_DATABASE_URL" in line
+    assert [name for (name,) in sqlite3.connect(path).execute("select name from sqlite_master")] == (
+        ["invoices"] if revision is None else ["invoices", "alembic_version"]
+    )
+    assert path.read_bytes()[100:] == before[100:]
+
+
 def test_a_url_that_is_none(settings: Settings) -> None:
     assert "LOWLIGHT_DATABASE_URL" in refused(settings, LOWLIGHT_DATABASE_URL="my database")
 

@@ -1,16 +1,23 @@
 """The command line: its help answers at once and shows an example everywhere; doctor says what to do."""
 
+import json
 import sqlite3
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 from click.testing import CliRunner
 
+from api import checkup
 from api.background import environment_of, start, stop
 from api.cli import _COMMANDS, main
+from ingest.disk import Disk
+from ingest.lock import ServerLock
 from ingest.settings import Settings
 
 #: What takes long to import, and nothing that --help needs.
@@ -123,7 +130,99 @@ def test_doctor_says_what_to_do(
     assert words in found[subject][1]
 
 
-@pytest.mark.parametrize(("was", "words"), [(None, "lowlight db upgrade"), ("9999", "a newer Lowlight")])
+def test_doctor_answers_as_json(settings: Settings) -> None:
+    found = CliRunner().invoke(main, ["doctor", "--json"], env=environment_of(settings))
+    told = json.loads(found.stdout)
+    assert (found.exit_code, told["ok"]) == (0, True)
+    assert {"python", "sqlite", "packages", "disk", "database", "server"} <= {
+        finding["subject"] for finding in told["findings"]
+    }
+    bad = CliRunner().invoke(
+        main, ["doctor", "--json"], env={**environment_of(settings), "LOWLIGHT_PORT": "x"}
+    )
+    assert (bad.exit_code, json.loads(bad.stdout)["ok"]) == (1, False)
+
+
+class OfAnotherServer(BaseHTTPRequestHandler):
+    """An older server that is not ready."""
+
+    def do_GET(self) -> None:
+        """Answer what doctor asks."""
+        said: dict[str, Any] = {"version": "0.0.9", "schema": "0001"}
+        if self.path == "/readyz":
+            said = {"ready": False, "problems": ["The disk is full."], "warnings": ["A critic is paused."]}
+        self.send_response(503 if self.path == "/readyz" else 200)
+        self.end_headers()
+        self.wfile.write(json.dumps(said).encode())
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+
+def test_doctor_tells_a_server_of_another_version_and_what_ails_it(settings: Settings) -> None:
+    with HTTPServer(("127.0.0.1", 0), OfAnotherServer) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        with ServerLock(Path(settings.database_url.removeprefix("sqlite:///"))) as lock:
+            lock.tell(f"http://127.0.0.1:{server.server_port}")
+            found = CliRunner().invoke(main, ["doctor"], env=environment_of(settings))
+        server.shutdown()
+        thread.join()
+    assert found.exit_code == 1
+    for words in ("runs 0.0.9 (schema 0001)", "restart it", "The disk is full.", "A critic is paused."):
+        assert words in found.stdout
+
+
+def test_doctor_sees_a_full_disk_and_a_swollen_log(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkup, "disk_of", lambda _path: Disk(5 << 20, 1 << 20, 0))
+    assert "Make room" in doctor(settings)[1]["disk"][1]
+    monkeypatch.setattr(checkup, "disk_of", lambda _path: Disk(5 << 40, 1 << 20, 5 << 30))
+    status, found = doctor(settings)
+    assert status == 1
+    assert "its log 5.0 GiB" in found["disk"][1]
+
+
+def test_doctor_names_a_sqlite_that_can_damage_a_log_and_one_that_is_too_old() -> None:
+    assert "before 3.51.3" in checkup._sqlite((3, 40, 1)).words
+    assert not checkup._sqlite((3, 31, 0)).ok
+    assert checkup._sqlite((3, 51, 3)) == checkup.Finding("sqlite", True, "3.51.3")
+
+
+def test_doctor_and_report_tell_what_is_no_database_of_ours(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "notes.db").write_text("Dear diary, " * 1000)
+    other = sqlite3.connect(tmp_path / "other.db")
+    other.execute("create table invoices (x)")
+    other.commit()
+    other.close()
+    sqlite3.connect(tmp_path / "empty.db").close()
+    for name, words in (
+        ("notes.db", "no SQLite file"),
+        ("other.db", "belongs to another program: its tables are invoices"),
+        ("empty.db", "is empty"),
+    ):
+        url = f"sqlite:///{tmp_path / name}"
+        assert words in doctor(settings, LOWLIGHT_DATABASE_URL=url)[1]["database"][1]
+        report = CliRunner().invoke(main, ["report", "--database-url", url])
+        assert report.exit_code == 1
+        assert words in report.stderr
+        assert "db upgrade" not in report.stderr
+
+
+def test_a_package_that_is_missing_after_a_pull_is_one_line(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['alembic'] = None; from api.cli import main; "
+        f"main(['db', 'upgrade', '--database-url', 'sqlite:///{tmp_path / 'new.db'}'])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert found.returncode == 1
+    (line,) = found.stderr.strip().splitlines()
+    assert "alembic" in line
+    assert "`make`" in line
+
+
+@pytest.mark.parametrize(("was", "words"), [(None, "lost the revision"), ("9999", "a newer Lowlight")])
 def test_doctor_sees_another_schema(settings: Settings, was: str | None, words: str) -> None:
     path = settings.database_url.removeprefix("sqlite:///")
     with sqlite3.connect(path) as connection:
