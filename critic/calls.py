@@ -10,15 +10,17 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
+from critic.egress import DEFAULT_PROJECT_NAME
 from critic.local import Reading, Texts, input_text
 from critic.rows import CALL_FAILED, NO_INPUT, NO_OUTPUT
+from critic.sampling import Given
 from critic.tables import GuardReading, RubricVersion, Score
-from ingest.tables import Call, CallText, Slice, Todo, columns
+from ingest.tables import DEFAULT_PROJECT, Call, CallText, Project, Signal, Slice, Todo, columns
 from rubrics import CallView
 from rubrics.messages import messages_of
 
 CALL, TEXT, SLICE = columns(Call), columns(CallText), columns(Slice)
-TODO, SCORE = columns(Todo), columns(Score)
+TODO, SCORE, SIGNAL, PROJECT = columns(Todo), columns(Score), columns(Signal), columns(Project)
 READING, VERSION = columns(GuardReading), columns(RubricVersion)
 
 _READING = ("p_fail", "kind", "kinds", "grounding", "input_language", "output_language", "why")
@@ -44,6 +46,11 @@ class WaitingRow:
     view_blob: str
     occasion: str
     prompt: str
+    project: str
+    stratum: str
+    inclusion: float
+    uniform: bool
+    urgency: float
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,11 @@ class TakenCall:
     output: str | None
     output_json: bool
     context: tuple[str, ...]
+    id: str = ""
+    project_id: int = DEFAULT_PROJECT
+    project: str = DEFAULT_PROJECT_NAME
+    slice_id: int = 0
+    latency_ms: float | None = None
 
     @property
     def not_judged_because(self) -> str | None:
@@ -120,8 +132,14 @@ def calls_by_seq(connection: Connection, call_seqs: Sequence[int]) -> dict[int, 
             TEXT.c.output,
             TEXT.c.output_json,
             TEXT.c.context,
+            CALL.c.id,
+            CALL.c.project_id,
+            func.coalesce(PROJECT.c.name, DEFAULT_PROJECT_NAME).label("project"),
+            CALL.c.slice_id,
+            CALL.c.latency_ms,
         )
         .join(SLICE, SLICE.c.id == CALL.c.slice_id)
+        .outerjoin(PROJECT, PROJECT.c.seq == CALL.c.project_id)
         .outerjoin(TEXT, TEXT.c.call_seq == CALL.c.seq)
         .where(CALL.c.seq.in_(call_seqs))
     )
@@ -150,9 +168,25 @@ def readings_by_call(connection: Connection, call_seqs: Sequence[int]) -> dict[i
     return readings
 
 
+def p_fails_by_call(connection: Connection, call_seqs: Sequence[int]) -> dict[int, float | None]:
+    """Return the guard's probability of a failure, by call that was taken."""
+    wanted = select(READING.c.call_seq, READING.c.p_fail).where(READING.c.call_seq.in_(call_seqs))
+    return dict(connection.execute(wanted).all())
+
+
 def taken_already(connection: Connection, call_seqs: Sequence[int]) -> set[int]:
     """Return those of the calls that have been taken once: each of them has a guard reading."""
     return set(connection.scalars(select(READING.c.call_seq).where(READING.c.call_seq.in_(call_seqs))))
+
+
+def signals_by_call(connection: Connection, call_seqs: Sequence[int]) -> dict[int, tuple[Given, ...]]:
+    """Return the signals that have come for these calls; a call without one is left out."""
+    given: dict[int, list[Given]] = {}
+    wanted = select(SIGNAL.c.call_seq, *(SIGNAL.c[name] for name in Given.__dataclass_fields__))
+    for row in connection.execute(wanted.where(SIGNAL.c.call_seq.in_(call_seqs))):
+        signal = dict(row._mapping)
+        given.setdefault(signal.pop("call_seq"), []).append(Given(**signal))
+    return {call_seq: tuple(signals) for call_seq, signals in given.items()}
 
 
 def waiting_rows(
@@ -169,9 +203,15 @@ def waiting_rows(
             SCORE.c.view_blob,
             SCORE.c.occasion,
             SLICE.c.prompt,
+            func.coalesce(PROJECT.c.name, DEFAULT_PROJECT_NAME).label("project"),
+            SCORE.c.stratum,
+            SCORE.c.inclusion,
+            SCORE.c.uniform,
+            SCORE.c.urgency,
         )
         .join(CALL, CALL.c.seq == SCORE.c.call_seq)
         .join(SLICE, SLICE.c.id == CALL.c.slice_id)
+        .outerjoin(PROJECT, PROJECT.c.seq == CALL.c.project_id)
         .where(SCORE.c.status == "pending", of_critics, SCORE.c.seq > after_seq)
         .order_by(SCORE.c.seq)
         .limit(limit)

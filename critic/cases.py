@@ -10,24 +10,35 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
+from critic.budget import Reserved
 from critic.calls import TakenCall, calls_by_seq, readings_by_call, version_source
 from critic.drivers.base import Case, Driver
 from critic.local import Reading
 from critic.plan import Plan
 from critic.queue import ATTEMPTS_MAX
 from critic.rows import Finished, Leased, NewScore
-from rubrics import BadRubric, Rubric, new_fence, rubric_of
+from rubrics import BadRubric, Rubric, Shown, new_fence, rubric_of
 
 log = logging.getLogger(__name__)
+
+#: What a critic is shown that reads the call itself.
+_UNSEEN = Shown("", 1.0)
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """One request to a critic: one output, and the leased rows that its answers close, in order."""
+    """One request to a critic: one output, and the leased rows that its answers close, in order.
+
+    Attributes:
+        held: the money reserved for it; None where no budget holds.
+    """
 
     rows: tuple[Leased, ...]
     case: Case
     prompt: str
+    project: str
+    project_id: int
+    held: Reserved | None = None
 
 
 def prepare(
@@ -62,7 +73,7 @@ def prepare(
             if isinstance(found, str):
                 closed.append(_closed(row, "failed", found))
             elif not_asked := _not_asked(row, call, driver, plan):
-                then = plan.after(row.critic, row, call.prompt, paused)
+                then = plan.after(row.critic, row, call.prompt, paused, call.project)
                 closed.append(_closed(row, *not_asked, then))
             else:
                 asked.append((row, found))
@@ -78,7 +89,7 @@ def _not_asked(row: Leased, call: TakenCall, driver: Driver, plan: Plan) -> tupl
     if call.not_judged_because is not None:
         return "ungraded", call.not_judged_because
     # Asked again here: the setting may have changed since the row was made.
-    kept_back = plan.kept_back(driver.name, call.prompt)
+    kept_back = plan.kept_back(driver.name, call.prompt, call.project)
     return ("ungraded", kept_back) if kept_back else None
 
 
@@ -89,25 +100,35 @@ def _judgements(
     driver: Driver,
     closed: list[Finished],
 ) -> list[Judgement]:
-    """Return one judgement per distinct view; rows whose view cannot be rendered are added to `closed`."""
+    """Return one judgement per distinct view, or per rubric where the critic takes one at a time.
+
+    Rows whose view cannot be rendered are added to `closed`.
+    """
     view_of, fence = call.view(), new_fence()
-    by_view: dict[str, list[tuple[Leased, Rubric]]] = {}
+    # By view and, where rubrics are asked apart, by rubric.
+    by_view: dict[tuple[Shown, str], list[tuple[Leased, Rubric]]] = {}
     for row, rubric in asked:
         try:
-            view = rubric.render(view_of, fence=fence) if driver.reads_view else ""
+            view = _UNSEEN
+            if driver.reads_view:
+                view = rubric.show(view_of, fence, chars_max=driver.view_chars_max)
         except Exception as error:  # a template meets texts its author never saw
             log.warning("the view of %s could not be rendered", rubric.name, exc_info=True)
             reason = f"the view could not be rendered: {type(error).__name__}: {error}"
             closed.append(_closed(row, "failed", reason))
             continue
-        by_view.setdefault(view, []).append((row, rubric))
+        by_view.setdefault((view, "" if driver.asks_together else rubric.blob), []).append((row, rubric))
     return [
         Judgement(
             rows=tuple(row for row, _rubric in pairs),
-            case=Case(view_of, view, fence, tuple(rubric for _row, rubric in pairs), reading),
+            case=Case(
+                view_of, view.text, fence, tuple(rubric for _row, rubric in pairs), reading, view.seen_share
+            ),
             prompt=call.prompt,
+            project=call.project,
+            project_id=call.project_id,
         )
-        for view, pairs in by_view.items()
+        for (view, _apart), pairs in by_view.items()
     ]
 
 

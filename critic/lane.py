@@ -1,7 +1,8 @@
 """One critic's lane: leases its rows, asks its driver about each case, hands the answers in.
 
-Flow: critic.queue.lease -> critic.cases.prepare -> `Driver.judge`, many at once -> `Work.hand_in`. A case
-that waits for another try goes back into the queue and frees its slot; a hung one ends at the time limit.
+Flow: critic.queue.lease -> critic.cases.prepare -> critic.purse (where a budget holds) -> `Driver.judge`,
+many at once -> `Work.hand_in`. A case that waits for another try goes back into the queue and frees its slot;
+a hung one ends at the time limit.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from dataclasses import replace
 from functools import partial
 
 from critic import queue
+from critic.budget import Spend
 from critic.calls import waiting_rows
 from critic.cases import Judgement, prepare
 from critic.drivers.base import (
@@ -27,6 +29,7 @@ from critic.drivers.base import (
 )
 from critic.pace import Pace
 from critic.pauses import pause_critic, resume_critic
+from critic.purse import Purse
 from critic.rows import Finished, Leased, Retry
 from critic.work import Work
 from ingest.errors import IngestError
@@ -61,6 +64,7 @@ class Lane:
         self._timeout_s = timeout_s
         self._poll_s = poll_s
         self._pause_ms = pause_ms
+        self._purse = Purse(work, driver)
         # A case may wait in `_ready` for its slot and must then still have its whole time limit.
         self._lease_ms = int((4 * timeout_s + 60) * 1000)
         self._rubrics: dict[str, Rubric] = {rubric.blob: rubric for rubric in work.plan.rubrics}
@@ -84,6 +88,11 @@ class Lane:
                 self._give_back_ready()
         finally:
             await self._driver.close()
+
+    @property
+    def purse(self) -> Purse:
+        """The lane's money."""
+        return self._purse
 
     async def left_in_hand(self) -> list[Retry]:
         """Return what undoes the leases of rows that nobody handed in: the worker is ending on a bug."""
@@ -116,7 +125,10 @@ class Lane:
         )
         for finished in closed:
             self._hand_in(finished)
-        self._ready.extend(judgements)
+        funded, unfunded = await self._purse.fund(judgements)
+        for result in unfunded:
+            self._hand_in(result)
+        self._ready.extend(funded)
 
     async def _lease(self, calls_max: int) -> list[Leased]:
         job = partial(
@@ -169,14 +181,22 @@ class Lane:
             # A bug. This call's try counts, its neighbours' do not: else one bad call spends theirs.
             for row in judgement.rows:
                 self._hand_in(self._later(row, 0.0, f"{type(error).__name__}: {error}", counts=True))
+            self._book(self._purse.in_doubt(judgement))
             raise
         else:
             await self._answered()
-            for row, verdict in pairs:
-                self._hand_in(self._finished(row, verdict, judgement.prompt, answer_ms))
+            costs_usd = self._purse.costs_usd(verdicts)
+            for (row, verdict), cost_usd in zip(pairs, costs_usd, strict=True):
+                self._hand_in(self._finished(row, verdict, judgement, answer_ms, cost_usd))
+            self._book(self._purse.spent(judgement, verdicts, costs_usd))
+
+    def _book(self, spend: Spend | None) -> None:
+        if spend is not None:
+            self._work.hand_in(spend)
 
     async def _answered(self) -> None:
         self._pace.answered()
+        self._pace.obey(self._driver.limits, len(self._judging) - 1)
         if self._was_paused:
             self._was_paused = False
             name = self._driver.name
@@ -185,12 +205,14 @@ class Lane:
     def _not_answered(self, judgement: Judgement, started_at: float, error: CriticUnavailable) -> None:
         """Hand a case back for another try, or close it where its tries or a day are spent."""
         self._pace.not_answered(started_at)
+        self._pace.obey(self._driver.limits, len(self._judging) - 1)
+        self._book(self._purse.in_doubt(judgement) if error.blames_call else self._purse.unused(judgement))
         now_ms = self._work.clock_ms()
         for row in judgement.rows:
             spent = row.attempts >= queue.ATTEMPTS_MAX if error.blames_call else False
             if spent or now_ms - row.first_leased_at_ms > PATIENCE_MS:
                 reason = f"given up after {row.attempts} tries; the last: {error}"
-                self._hand_in(self._unscored(row, "failed", reason, judgement.prompt))
+                self._hand_in(self._unscored(row, "failed", reason, judgement))
             else:
                 wait_s = self._pace.wait_s(row.attempts, error.retry_after_s)
                 self._hand_in(self._later(row, wait_s, str(error), counts=error.blames_call))
@@ -222,11 +244,16 @@ class Lane:
             if not rows:
                 break
             after_seq, paused = rows[-1].seq, self._work.paused()
-            scores = [score for row in rows for score in plan.after(name, row, row.prompt, paused)]
+            scores = [
+                score for row in rows for score in plan.after(name, row, row.prompt, paused, row.project)
+            ]
             await self._work.write(partial(queue.add_scores, scores=scores, now_ms=self._work.clock_ms()))
             self._work.tell({score.critic for score in scores})
 
-    def _finished(self, row: Leased, verdict: Verdict, prompt: str, answer_ms: float) -> Finished:
+    def _finished(
+        self, row: Leased, verdict: Verdict, judgement: Judgement, answer_ms: float, cost_usd: float | None
+    ) -> Finished:
+        seen_share = judgement.case.seen_share
         if isinstance(verdict, Answer):
             return Finished(
                 row.seq,
@@ -237,27 +264,35 @@ class Lane:
                 confidence=verdict.confidence,
                 draws=verdict.draws,
                 why=verdict.why,
+                label_mass=verdict.label_mass,
                 model_reported=verdict.model_reported,
                 input_tokens=verdict.input_tokens,
                 output_tokens=verdict.output_tokens,
-                cost_usd=verdict.cost_usd,
+                cached_input_tokens=verdict.cached_input_tokens,
+                cost_usd=cost_usd,
                 answer_ms=answer_ms,
+                seen_share=seen_share,
             )
         if isinstance(verdict, Refused):
-            closed = self._unscored(row, "refused", verdict.reason, prompt)
+            closed = self._unscored(row, "refused", verdict.reason, judgement)
             return replace(
                 closed,
-                answer_ms=answer_ms,
                 model_reported=verdict.model_reported,
                 input_tokens=verdict.input_tokens,
                 output_tokens=verdict.output_tokens,
+                cached_input_tokens=verdict.cached_input_tokens,
+                cost_usd=cost_usd,
+                answer_ms=answer_ms,
+                seen_share=seen_share,
             )
         status = "ungraded" if isinstance(verdict, CannotJudge) else "failed"
-        return replace(self._unscored(row, status, verdict.reason, prompt), answer_ms=answer_ms)
+        closed = self._unscored(row, status, verdict.reason, judgement)
+        return replace(closed, answer_ms=answer_ms, seen_share=seen_share)
 
-    def _unscored(self, row: Leased, status: str, reason: str, prompt: str) -> Finished:
+    def _unscored(self, row: Leased, status: str, reason: str, judgement: Judgement) -> Finished:
         """Return a row closed without a score, and the row of whoever is to judge instead."""
-        then = self._work.plan.after(row.critic, row, prompt, self._work.paused())
+        paused = self._work.paused()
+        then = self._work.plan.after(row.critic, row, judgement.prompt, paused, judgement.project)
         return Finished(row.seq, row.token, status, reason, then=tuple(then))
 
     def _give_back_ready(self) -> None:
@@ -268,6 +303,7 @@ class Lane:
         """Hand back what was not asked, at once and uncounted."""
         for row in judgement.rows:
             self._hand_in(self._untouched(row))
+        self._book(self._purse.unused(judgement))
 
     def _untouched(self, row: Leased) -> Retry:
         return self._later(row, 0.0, None, counts=False)

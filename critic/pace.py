@@ -1,11 +1,14 @@
 """How many judgements one critic gets at once, and how long a failed one waits.
 
-Flow: critic.lane tells each answer or failure -> `Pace` -> `limit`, `wait_s`, `held`. Pure but for the clock.
+Flow: critic.lane tells each answer or failure, and what the provider's headers say is left -> `Pace` ->
+`limit`, `wait_s`, `held_s`. Pure but for the clock.
 """
 
 import random
 import time
 from collections.abc import Callable
+
+from critic.drivers.limits import Limits
 
 #: The first round starts this wide; every answer widens it by one, so a round doubles it.
 LIMIT_AT_FIRST = 8
@@ -58,6 +61,23 @@ class Pace:
         if self._in_vain >= ROUNDS_IN_VAIN_MAX:
             held_s = self._retry_s * 2.0 ** (self._in_vain - ROUNDS_IN_VAIN_MAX)
             self._held_until = self._fell_at + min(held_s, HOLD_MAX_S)
+
+    def obey(self, limits: Limits | None, in_flight: int) -> None:
+        """Wait for the reset where the provider's headers leave no request for what is not yet sent.
+
+        Sending on would only earn refusals. What is in flight may not be counted in what is left, so that
+        much is taken off.
+
+        Args:
+            limits: what the last answer's headers said; `at_s` is of the clock.
+            in_flight: judgements sent and not answered.
+        """
+        if limits is None or limits.resets_in_s is None:
+            return
+        out_of_requests = limits.requests_left is not None and limits.requests_left <= in_flight
+        if limits.spent or out_of_requests:
+            until = limits.at_s + min(limits.resets_in_s, HOLD_MAX_S)
+            self._held_until = max(self._held_until, until)
 
     def start_over(self) -> None:
         """After a pause one judgement asks whether the provider answers again."""

@@ -5,12 +5,14 @@ Pure: no database, no clock.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from fnmatch import fnmatchcase
+from dataclasses import replace
 from typing import Protocol
 
 from critic.calls import TakenCall
 from critic.drivers.base import Driver
-from critic.rows import NewScore
+from critic.egress import DEFAULT_PROJECT_NAME, Egress
+from critic.rows import NOT_SAMPLED, NewScore
+from critic.sampling import Choice
 from rubrics import Rubric
 
 
@@ -27,6 +29,14 @@ class Question(Protocol):
     def occasion(self) -> str: ...
     @property
     def call_seq(self) -> int: ...
+    @property
+    def stratum(self) -> str: ...
+    @property
+    def inclusion(self) -> float: ...
+    @property
+    def uniform(self) -> bool: ...
+    @property
+    def urgency(self) -> float: ...
 
 
 class Plan:
@@ -36,19 +46,27 @@ class Plan:
         self.rubrics = tuple(rubrics)
         self.critics = tuple(driver.name for driver in drivers)
         self._leaving = {driver.name for driver in drivers if driver.leaves_machine}
-        self._egress = tuple(pattern.strip() for pattern in egress.split(",") if pattern.strip())
+        self.egress = Egress(egress, self.critics)
 
-    def kept_back(self, critic: str, prompt: str) -> str | None:
+    def kept_back(self, critic: str, prompt: str, project: str = DEFAULT_PROJECT_NAME) -> str | None:
         """Return why the texts of a prompt's calls may not go to a critic; None where they may."""
-        if critic not in self._leaving or any(fnmatchcase(prompt, pattern) for pattern in self._egress):
+        if critic not in self._leaving or self.egress.allows(critic, project, prompt):
             return None
         of_what = f"prompt {prompt}" if prompt else "calls without a prompt name"
-        return f"texts of {of_what} may not leave (LOWLIGHT_EGRESS)"
+        of_project = "" if project == DEFAULT_PROJECT_NAME else f" of project {project}"
+        return f"texts of {of_what}{of_project} may not leave (LOWLIGHT_EGRESS)"
 
-    def for_call(self, call: TakenCall, paused: Collection[str]) -> list[NewScore]:
+    def for_call(
+        self, call: TakenCall, paused: Collection[str], choices: Mapping[str, Choice] | None = None
+    ) -> list[NewScore]:
         """Return the rows of a call that was just taken: one per rubric that applies and critic to ask.
 
-        Where no critic can judge the call, the first one's rows say so and nobody else is asked.
+        Where no critic can judge the call, the first one's rows say so and nobody else is asked. Where the
+        critic to ask is one that samples, those that cost nothing judge the call as well, whatever it
+        decides: an average of theirs is then over all calls.
+
+        Args:
+            choices: by critic that samples, what it decides about this call.
         """
         rows: list[NewScore] = []
         for rubric in self.rubrics:
@@ -58,12 +76,21 @@ class Plan:
             closed = call.not_judged_because
             if closed is not None:
                 rows.append(_for_critic(key, key.critic, "ungraded", closed))
-            else:
-                rows += self.after(None, key, call.prompt, paused)
+                continue
+            for row in self.after(None, key, call.prompt, paused, call.project):
+                choice = (choices or {}).get(row.critic) if row.status == "pending" else None
+                rows.append(row if choice is None else _sampled(row, choice))
+                if choice is not None:
+                    rows += self.free_after(row.critic, key)
         return rows
 
     def after(
-        self, critic: str | None, asked: Question, prompt: str, paused: Collection[str]
+        self,
+        critic: str | None,
+        asked: Question,
+        prompt: str,
+        paused: Collection[str],
+        project: str = DEFAULT_PROJECT_NAME,
     ) -> list[NewScore]:
         """Return the rows for whoever is to judge next after `critic` (None: from the first on).
 
@@ -74,14 +101,32 @@ class Plan:
         rows: list[NewScore] = []
         waits: NewScore | None = None
         for name in self.critics[start:]:
-            reason = self.kept_back(name, prompt)
+            reason = self.kept_back(name, prompt, project)
             if reason is not None:
                 rows.append(_for_critic(asked, name, "ungraded", reason))
             elif name not in paused:
-                return [*rows, _for_critic(asked, name)]
+                return [*rows, self._next(asked, name)]
             elif waits is None:
-                waits = _for_critic(asked, name)
+                waits = self._next(asked, name)
         return rows if waits is None else [*rows, waits]
+
+    def free_after(self, critic: str, asked: Question) -> list[NewScore]:
+        """Return the row of the first critic after `critic` that costs nothing; none where there is none."""
+        later = self.critics[self.critics.index(critic) + 1 :]
+        return [_for_critic(asked, name) for name in later if name not in self._leaving][:1]
+
+    def _next(self, asked: Question, critic: str) -> NewScore:
+        """A critic that costs money takes over no more than the sample of the one before it."""
+        row = _for_critic(asked, critic)
+        if critic not in self._leaving:
+            return row
+        return replace(
+            row,
+            stratum=asked.stratum,
+            inclusion=asked.inclusion,
+            uniform=asked.uniform,
+            urgency=asked.urgency,
+        )
 
     def versions(self, scores: Sequence[NewScore]) -> list[Mapping[str, object]]:
         """Return the `RubricVersion` rows that these scores name."""
@@ -112,3 +157,23 @@ def _for_critic(asked: Question, critic: str, status: str = "pending", reason: s
         status=status,
         reason=reason,
     )
+
+
+def _sampled(row: NewScore, choice: Choice) -> NewScore:
+    """Return a row with its place in the sample; closed where the call is not in it."""
+    row = replace(
+        row,
+        stratum=choice.stratum,
+        inclusion=choice.inclusion,
+        uniform=choice.uniform,
+        urgency=choice.urgency,
+    )
+    if choice.chosen:
+        return row
+    return replace(row, status="skipped", reason=skip_reason(choice))
+
+
+def skip_reason(choice: Choice) -> str:
+    """Return why a call is not judged, in words a page can show."""
+    words = choice.stratum.replace("_", " ")
+    return f"{NOT_SAMPLED}: the budget is for {choice.inclusion:.1%} of {words} calls"

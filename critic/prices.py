@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -20,6 +21,8 @@ from ingest.errors import BadSettings
 
 SHIPPED = Path(__file__).parent / "prices.toml"
 PER = 1_000_000
+#: Hosts whose prices are those of a provider that has a name.
+_PROVIDERS = {"api.openai.com": "openai", "api.anthropic.com": "anthropic"}
 #: What stands behind a model's name where a provider names the snapshot: -2026-10-01, -20251001, -latest.
 _SNAPSHOT = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8}|latest)$")
 
@@ -46,7 +49,7 @@ class Price(BaseModel):
 
     def is_of(self, provider: str, model: str) -> bool:
         """Whether this row prices a model of a provider, as configured or as reported."""
-        if provider != self.provider and not provider.startswith(f"{self.provider}-"):
+        if provider != self.provider:
             return False
         if "*" in self.model:
             return fnmatchcase(model, self.model)
@@ -117,9 +120,13 @@ class Prices:
 
 
 def provider_and_model(critic: str) -> tuple[str, str]:
-    """Return ("openai", "gpt-6-luna") for "openai:gpt-6-luna"; of an address the model behind its #."""
-    provider, _, model = critic.partition(":")
-    return provider, model.rpartition("#")[2] or model
+    """Return ("openai", "gpt-6-luna") for "openai:gpt-6-luna"; the host and model of one named by address."""
+    kind, _, of_what = critic.partition(":")
+    url, hash_, model = of_what.rpartition("#")
+    if not hash_:
+        return kind, of_what
+    host = urlsplit(url).hostname or kind
+    return _PROVIDERS.get(host, host), model
 
 
 def cost_usd(

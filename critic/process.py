@@ -9,11 +9,13 @@ from functools import partial
 from multiprocessing.synchronize import Event
 
 from critic import drivers, queue
+from critic.budget import settle_dead
 from critic.calls import outputs_read
 from critic.drivers.local import LocalDriver
+from critic.money import money_for
 from critic.plan import Plan
 from critic.refit import Refitting
-from critic.work import Work
+from critic.work import Work, now_ms
 from critic.worker import Worker
 from ingest.settings import Settings
 from ingest.store import Store, sqlite_path
@@ -29,7 +31,7 @@ def run_critic(settings: Settings, store: Store, stop: Event) -> None:
     """Score calls until `stop` is set. With `LOWLIGHT_CRITIC=none` it only waits.
 
     Raises:
-        BadSettings: an unknown critic, or one without its key.
+        BadSettings: an unknown critic, one without its key, or a budget for one whose price is unknown.
         BadRubric: a rubric file that cannot be used.
         ExceptionGroup: a bug, see `critic.worker.Worker`; start it again.
     """
@@ -38,7 +40,8 @@ def run_critic(settings: Settings, store: Store, stop: Event) -> None:
         stop.wait()
         return
     plan = Plan(configured, load_rubrics(settings.rubrics_dir), settings.egress)
-    asyncio.run(_run(settings, Work(store, plan), configured, stop))
+    money = money_for(settings, configured, now_ms())
+    asyncio.run(_run(settings, Work(store, plan, money=money), configured, stop))
 
 
 async def _run(settings: Settings, work: Work, configured: list[drivers.Driver], stop: Event) -> None:
@@ -52,6 +55,9 @@ async def _run(settings: Settings, work: Work, configured: list[drivers.Driver],
         back = await work.write(partial(queue.release_leases, now_ms=work.clock_ms()))
         if back:
             log.info("%d rows that an earlier worker had in hand are due again", back)
+        usd = await work.write(partial(settle_dead, now_ms=None))
+        if usd:
+            log.warning("$%.4f that an earlier worker held when it ended is settled in full", usd)
     worker.taking.outputs_read = await work.read(outputs_read)
     await refitting.begin()
     stopping = asyncio.Event()

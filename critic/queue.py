@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, select, update
 
+from critic.budget import Spend, settle_spends
 from critic.pauses import paused
 from critic.rows import NO_INPUT, NO_OUTPUT, Finished, Leased, NewScore, Retry
 from critic.tables import GuardReading, RubricVersion, Score
@@ -158,15 +159,29 @@ _LEASED = (
     "attempts",
     "first_leased_at_ms",
     "last_error",
+    "stratum",
+    "inclusion",
+    "uniform",
+    "urgency",
 )
 
 
 def settle(
-    connection: Connection, *, finished: Sequence[Finished], retries: Sequence[Retry], now_ms: int
+    connection: Connection,
+    *,
+    finished: Sequence[Finished],
+    retries: Sequence[Retry],
+    spends: Sequence[Spend] = (),
+    now_ms: int,
 ) -> list[int]:
-    """Take back what a worker has done with its rows, in one transaction; return those that came too late."""
+    """Take back what a worker has done with its rows, in one transaction; return those that came too late.
+
+    What an answer cost is booked even where it came too late: it was paid for.
+    """
     late = finish(connection, finished, now_ms=now_ms) if finished else []
-    return late + (retry_later(connection, retries) if retries else [])
+    late += retry_later(connection, retries) if retries else []
+    settle_spends(connection, spends, now_ms=now_ms)
+    return late
 
 
 def finish(connection: Connection, results: Sequence[Finished], *, now_ms: int) -> list[int]:
@@ -191,6 +206,9 @@ _ANSWER = (
         "model_reported",
         "input_tokens",
         "output_tokens",
+        "cached_input_tokens",
+        "label_mass",
+        "seen_share",
         "cost_usd",
         "answer_ms",
         "finished_at_ms",
@@ -202,7 +220,13 @@ _CLOSE = (
     update(SCORE)
     .where(SCORE.c.seq == bindparam("row_seq"))
     .values(
-        {name: bindparam(f"new_{name}") for name in _ANSWER} | {"lease_token": None, "lease_until_ms": None}
+        {name: bindparam(f"new_{name}") for name in _ANSWER}
+        | {
+            "lease_token": None,
+            "lease_until_ms": None,
+            "not_before_ms": func.coalesce(bindparam("until_ms"), SCORE.c.not_before_ms),
+            "deferred_at_ms": func.coalesce(SCORE.c.deferred_at_ms, bindparam("deferred_ms")),
+        }
     )
 )
 
@@ -221,6 +245,11 @@ def _closed_row(result: Finished, now_ms: int, changed: int) -> dict[str, Any]:
         "new_model_reported": result.model_reported,
         "new_input_tokens": result.input_tokens,
         "new_output_tokens": result.output_tokens,
+        "new_cached_input_tokens": result.cached_input_tokens,
+        "new_label_mass": result.label_mass,
+        "new_seen_share": result.seen_share,
+        "until_ms": result.not_before_ms,
+        "deferred_ms": now_ms if result.status == "deferred" else None,
         "new_cost_usd": result.cost_usd,
         "new_answer_ms": result.answer_ms,
         "new_finished_at_ms": now_ms,

@@ -1,7 +1,7 @@
 """What goes into the critic's queue and what comes out of it: plain data that travels through a pipe.
 
 Flow: critic.plan makes `NewScore` -> critic.queue.lease hands out `Leased` -> critic.lane answers each with a
-`Finished` or a `Retry`. Times are milliseconds since 1970 (UTC).
+`Finished` or a `Retry`; a late signal makes a `Move`. Times are milliseconds since 1970 (UTC).
 """
 
 from collections.abc import Mapping
@@ -11,11 +11,18 @@ from typing import Any
 CALL_FAILED = "the call failed: there is no output"
 NO_OUTPUT = "no text was sent"
 NO_INPUT = "no input text was sent"
+#: How the reason of a call that was left out of a sample begins, and of one that waited for money in vain.
+NOT_SAMPLED = "not sampled"
+NO_BUDGET = "no budget"
 
 
 @dataclass(frozen=True)
 class NewScore:
-    """A score row to make: pending, or closed at once where it is known already that no answer can come."""
+    """A score row to make: pending, or closed at once where it is known already that no answer can come.
+
+    Attributes:
+        stratum, inclusion, uniform, urgency: its place in the sample, see `critic.sampling.Choice`.
+    """
 
     call_seq: int
     rubric: str
@@ -25,6 +32,27 @@ class NewScore:
     occasion: str = ""
     status: str = "pending"
     reason: str | None = None
+    stratum: str = ""
+    inclusion: float = 1.0
+    uniform: bool = False
+    urgency: float = 0.0
+
+
+@dataclass(frozen=True)
+class Move:
+    """A call that a late signal moves to another stratum of a critic's sample.
+
+    Attributes:
+        inclusion: of its final stratum; a row keeps the larger of this and its own.
+        chosen: whether the call is to be judged now: what was skipped, deferred or ungraded waits again.
+    """
+
+    call_seq: int
+    critic: str
+    stratum: str
+    inclusion: float
+    urgency: float
+    chosen: bool
 
 
 @dataclass(frozen=True)
@@ -48,6 +76,10 @@ class Leased:
     lease_until_ms: int
     last_error: str | None
     spent: bool
+    stratum: str = ""
+    inclusion: float = 1.0
+    uniform: bool = False
+    urgency: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -55,7 +87,7 @@ class Finished:
     """What became of a leased row.
 
     Attributes:
-        status: scored, ungraded, refused or failed.
+        status: scored, ungraded, refused, failed, or deferred until `not_before_ms`.
         probabilities: seven that sum to 1 where scored, else empty.
         then: rows of the next configured critic, made in the same transaction; none where this one scored.
     """
@@ -72,8 +104,12 @@ class Finished:
     model_reported: str | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
+    cached_input_tokens: int | None = None
+    label_mass: float | None = None
+    seen_share: float | None = None
     cost_usd: float | None = None
     answer_ms: float | None = None
+    not_before_ms: int | None = None
     then: tuple[NewScore, ...] = ()
 
 

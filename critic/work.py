@@ -14,12 +14,16 @@ from typing import TypeVar
 from sqlalchemy import Connection
 
 from critic import queue
+from critic.budget import Spend
+from critic.money import Money
 from critic.plan import Plan
 from critic.rows import Finished, Retry
 from ingest.errors import IngestError, StoreUnavailable, WriterBusy
 from ingest.store import Store
 
 T = TypeVar("T")
+#: What a lane hands in.
+HandedIn = Finished | Retry | Spend
 
 log = logging.getLogger(__name__)
 
@@ -35,17 +39,29 @@ def now_ms() -> int:
 
 
 class Work:
-    """See the module. `clock_ms` is the wall clock of every wait, lease and pause."""
+    """See the module. `clock_ms` is the wall clock of every wait, lease and pause.
 
-    def __init__(self, store: Store, plan: Plan, *, clock_ms: Callable[[], int] = now_ms) -> None:
+    Attributes:
+        money: prices and budgets; without any given, the shipped prices and no budget.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        plan: Plan,
+        *,
+        money: Money | None = None,
+        clock_ms: Callable[[], int] = now_ms,
+    ) -> None:
         self.plan = plan
+        self.money = money or Money()
         self.clock_ms = clock_ms
         self._store = store
         self._paused_until_ms: dict[str, int] = {}
         self._new_rows: set[str] = set()
         self._news: dict[str, asyncio.Event] = {critic: asyncio.Event() for critic in plan.critics}
-        self._outbox: asyncio.Queue[Finished | Retry | None] = asyncio.Queue()
-        self._unwritten: list[Finished | Retry] = []
+        self._outbox: asyncio.Queue[HandedIn | None] = asyncio.Queue()
+        self._unwritten: list[HandedIn] = []
 
     async def read(self, query: Callable[[Connection], T]) -> T:
         """Return `query(connection)` on a short read-only connection, in a thread."""
@@ -97,8 +113,12 @@ class Work:
         self._new_rows.discard(critic)
         return told
 
-    def hand_in(self, result: Finished | Retry) -> None:
-        """Give back a leased row; it is written with whatever else waits."""
+    def hand_in(self, result: HandedIn) -> None:
+        """Give back a leased row, or book what a request cost; it is written with whatever else waits.
+
+        A request's cost is handed in after its rows: should a crash come between the two, the money held for
+        it is settled in full, and nothing is judged twice.
+        """
         self._outbox.put_nowait(result)
 
     async def settle(self) -> None:
@@ -118,7 +138,7 @@ class Work:
     async def settle_rest(self, retries: Iterable[Retry]) -> None:
         """Write what is left when `settle` was broken off, and these retries, where that is possible."""
         # A write that was broken off may have been done all the same; doing it twice changes nothing.
-        results = [*self._unwritten, *retries]
+        results: list[HandedIn] = [*self._unwritten, *retries]
         while not self._outbox.empty():
             waiting = self._outbox.get_nowait()
             if waiting is not None:
@@ -128,14 +148,15 @@ class Work:
         except IngestError as error:
             log.warning("%d leased rows come back when their leases end: %s", len(results), error)
 
-    async def _settle(self, results: list[Finished | Retry]) -> None:
+    async def _settle(self, results: list[HandedIn]) -> None:
         if not results:
             return
         self._unwritten = results
         finished = [result for result in results if isinstance(result, Finished)]
         retries = [result for result in results if isinstance(result, Retry)]
+        spends = [result for result in results if isinstance(result, Spend)]
         late = await self.write(
-            partial(queue.settle, finished=finished, retries=retries, now_ms=self.clock_ms())
+            partial(queue.settle, finished=finished, retries=retries, spends=spends, now_ms=self.clock_ms())
         )
         self._unwritten = []
         if late:

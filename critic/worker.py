@@ -17,6 +17,7 @@ from critic.lane import PASS_ON_ROWS, PAUSE_MS, Lane
 from critic.pace import Pace
 from critic.pauses import resume_critic
 from critic.taking import Taking
+from critic.upkeep import Upkeep
 from critic.work import Work
 from ingest.settings import Settings
 
@@ -40,7 +41,7 @@ class Worker:
         pause_ms: int = PAUSE_MS,
     ) -> None:
         self._work = work
-        self.taking = Taking(work, local, poll_s=settings.critic_poll_s)
+        self.taking = Taking(work, local, poll_s=settings.critic_poll_s, polarity=settings.signal_polarity)
         self._lanes = [
             Lane(
                 work,
@@ -52,6 +53,12 @@ class Worker:
             )
             for driver in drivers
         ]
+        purses = {
+            driver.name: lane.purse
+            for driver, lane in zip(drivers, self._lanes, strict=True)
+            if driver.name in work.money.budgets
+        }
+        self._upkeep = Upkeep(work, purses) if purses else None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set; at least one critic must be configured.
@@ -67,6 +74,8 @@ class Worker:
                 group.create_task(self._wake_all(stop))
                 parts = [group.create_task(self.taking.run(stop))]
                 parts += [group.create_task(lane.run(stop)) for lane in self._lanes]
+                if self._upkeep is not None:
+                    parts.append(group.create_task(self._upkeep.run(stop)))
                 await asyncio.wait(parts)
                 self._work.close()
         except BaseException:
@@ -93,7 +102,7 @@ class Worker:
             if not rows:
                 return
             after_seq = rows[-1].seq
-            scores = [score for row in rows for score in plan.after(None, row, row.prompt, ())]
+            scores = [score for row in rows for score in plan.after(None, row, row.prompt, (), row.project)]
             await self._work.write(
                 partial(
                     queue.hand_over,

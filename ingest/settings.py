@@ -34,7 +34,8 @@ class Settings(BaseSettings):
     egress: str = Field(
         "",
         description="Prompts whose texts may go to a named provider, comma-separated patterns: "
-        "`support-*,faq`, or `*` for all. Empty: no text leaves this machine.",
+        "`support-*,faq`, or `*` for all; `openai:support-*` for one provider, `openai/shop:*` for another "
+        "project. Empty: no text leaves this machine.",
     )
     openai_api_key: SecretStr | None = Field(
         None, validation_alias="OPENAI_API_KEY", description="Key of the `openai:` critic."

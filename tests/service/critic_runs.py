@@ -12,8 +12,9 @@ from sqlalchemy import text
 from critic import drivers, queue
 from critic.drivers.base import Driver
 from critic.drivers.local import LocalDriver
+from critic.money import money_for
 from critic.plan import Plan
-from critic.work import Work
+from critic.work import Work, now_ms
 from critic.worker import Worker
 from ingest.intake import Intake
 from ingest.settings import Settings
@@ -71,6 +72,7 @@ def judge(
     configured: Sequence[Driver] | None = None,
     until: Callable[[queue.Backlog], bool] | None = None,
     pause_ms: int = 60_000,
+    clock_ms: Callable[[], int] = now_ms,
 ) -> queue.Backlog:
     """Run a worker until nothing waits (or `until` says so), stop it, and return what is left."""
     ended = until or (lambda backlog: backlog.todo == 0 and backlog.pending == 0)
@@ -78,7 +80,12 @@ def judge(
     async def _run() -> None:
         made = list(configured if configured is not None else drivers.build(settings))
         local = [driver for driver in made if isinstance(driver, LocalDriver)]
-        work = Work(store, Plan(made, load_rubrics(settings.rubrics_dir), settings.egress))
+        work = Work(
+            store,
+            Plan(made, load_rubrics(settings.rubrics_dir), settings.egress),
+            money=money_for(settings, made, clock_ms()),
+            clock_ms=clock_ms,
+        )
         reader = local[0] if local else LocalDriver(settings.base_rate)
         worker = Worker(settings, work, made, reader, pause_ms=pause_ms)
         stop = asyncio.Event()

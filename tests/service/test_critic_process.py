@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from critic import queue
-from critic.drivers.base import Answer, Case, Verdict
+from critic.drivers.base import Answer, Case, Usage, Verdict
 from critic.drivers.local import LocalDriver
 from critic.local import LocalCritic
 from critic.plan import Plan
@@ -106,6 +106,12 @@ class Buggy:
     name = "buggy"
     leaves_machine = False
     reads_view = False
+    asks_together = True
+    view_chars_max = 0
+    limits = None
+
+    def at_most(self, case: Case) -> Usage:
+        return Usage(0, 0)
 
     async def judge(self, case: Case) -> Sequence[Verdict]:
         await asyncio.sleep(0.01)
