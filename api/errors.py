@@ -50,3 +50,20 @@ class Refused(ApiError):
             error["field"] = self.field
         headers = {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
         return Response(orjson.dumps({"error": error}), self.status, headers, "application/json")
+
+
+def refusal_of(error: Exception) -> Refused | None:
+    """Return how HTTP says what `ingest` raised, or what was refused; None for a bug."""
+    from ingest.errors import StoreUnavailable, WriterBusy
+    from ingest.wire import BadBody
+
+    if isinstance(error, Refused):
+        return error
+    if isinstance(error, BadBody):
+        status = {"bad_json": 400, "too_many_items": 413}.get(error.code, 422)
+        return Refused(status, error.code, str(error), field=error.field)
+    if isinstance(error, WriterBusy):
+        return Refused(503, "busy", str(error), retry_after_s=error.retry_after_s)
+    if isinstance(error, StoreUnavailable):
+        return Refused(503, "store_unavailable", str(error), retry_after_s=5)
+    return None

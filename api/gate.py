@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import Refused
@@ -113,10 +113,19 @@ async def read_json(request: Request) -> bytes:
     Raises:
         Refused: 415 for another type or encoding, 413 for too much, 400 for a broken gzip.
     """
+    check_json(request)
+    return await read_body(request)
+
+
+def check_json(request: Request) -> None:
+    """Refuse a body that does not say to be JSON: a form of any web page could send one without asking.
+
+    Raises:
+        Refused: 415.
+    """
     kind = content_type(request)
     if kind != "application/json":
         raise Refused(415, "not_json", f"Content-Type is {kind[:100]!r}; send application/json.")
-    return await read_body(request)
 
 
 def content_type(request: Request) -> str:
@@ -126,13 +135,23 @@ def content_type(request: Request) -> str:
 
 async def read_body(request: Request) -> bytes:
     """Return a body of any type, unpacked, within its bounds. See `read_json`."""
+    packed = packing(request)
+    body = await read_packed(request)
+    return body if packed is None else await run_in_threadpool(gunzip, body)
+
+
+def packing(request: Request) -> str | None:
+    """Return how the body is packed: "gzip", or None.
+
+    Raises:
+        Refused: 415, in a way that we cannot unpack.
+    """
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in ("identity", "gzip", "x-gzip", ""):
-        raise Refused(415, "unknown_encoding", f"Content-Encoding is {encoding[:100]!r}; send gzip or none.")
-    body = await _body(request)
     if encoding in ("gzip", "x-gzip"):
-        return await run_in_threadpool(gunzip, body)
-    return body
+        return "gzip"
+    if encoding not in ("identity", ""):
+        raise Refused(415, "unknown_encoding", f"Content-Encoding is {encoding[:100]!r}; send gzip or none.")
+    return None
 
 
 def gunzip(packed: bytes, bytes_max: int = UNZIPPED_BYTES_MAX) -> bytes:
@@ -161,7 +180,8 @@ def gunzip(packed: bytes, bytes_max: int = UNZIPPED_BYTES_MAX) -> bytes:
     return b"".join(parts)
 
 
-async def _body(request: Request) -> bytes:
+async def read_packed(request: Request) -> bytes:
+    """Return a body as it travels, at most WIRE_BYTES_MAX of it. See `read_json`."""
     too_large = Refused(
         413, "too_large", f"The body is larger than {WIRE_BYTES_MAX >> 20} MiB; send fewer at once."
     )
@@ -170,14 +190,18 @@ async def _body(request: Request) -> bytes:
         raise too_large
     parts: list[bytes] = []
     size = 0
-    try:
-        async for part in request.stream():
-            size += len(part)
-            if size > WIRE_BYTES_MAX:
-                raise too_large
-            parts.append(part)
-    except ClientDisconnect:
-        raise Refused(400, "gone", "The client went away before its body was complete.") from None
+    # The messages themselves, and not Request.stream(): for most bodies it is one.
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise Refused(400, "gone", "The client went away before its body was complete.")
+        part = message.get("body", b"")
+        size += len(part)
+        if size > WIRE_BYTES_MAX:
+            raise too_large
+        parts.append(part)
+        if not message.get("more_body", False):
+            break
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 

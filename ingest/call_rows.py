@@ -60,6 +60,13 @@ CALL_COLUMNS = (
     "tags",
     "tools",
 )
+#: Columns of `call` that most applications leave empty, by what makes a call have them.
+RARE_COLUMNS = (
+    frozenset(("error_type", "error_message", "retries")),
+    frozenset(("trace_id", "span_id", "response_id")),
+    frozenset(("cached_input_tokens", "reasoning_tokens", "cost_usd")),
+    frozenset(("context_chars", "tags", "tools")),
+)
 #: Columns of `call_text` in the order of `NewCall.text`; call_seq comes from the writer.
 TEXT_COLUMNS = (
     "input",

@@ -1,17 +1,18 @@
 """The writer's jobs for calls: find what is new, number it, write it with all that hangs on it.
 
-Flow: `ingest.intake` hands `keep_calls` to the writer with prepared rows -> call, call_text, todo,
+Flow: `ingest.intake` hands `KeepCalls` to the writer with prepared rows -> call, call_text, todo,
 latency_count, end_user, and the signals that waited. Everything is written once per new call, in the
 transaction that makes it new: a call that comes again changes nothing.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from sqlalchemy import Connection, func, insert, select
 
-from ingest.bulk import among, cursor_of, insert_rows
-from ingest.call_rows import CALL_COLUMNS, TEXT_COLUMNS, NewCall, SliceKey
+from ingest.bulk import cursor_of, insert_rows, without_empty
+from ingest.call_rows import CALL_COLUMNS, RARE_COLUMNS, TEXT_COLUMNS, NewCall, SliceKey
 from ingest.latency import OTHER_SLICE, SLICES_MAX
 from ingest.signal_writes import resolve_waiting
 from ingest.tables import Slice, columns
@@ -33,32 +34,63 @@ class Kept(NamedTuple):
     slices: dict[SliceKey, int]
 
 
+@dataclass(frozen=True, slots=True)
+class KeepCalls:
+    """The writer's job for one batch of calls; batches that wait together are written together.
+
+    Attributes:
+        slices: ids of slices known from earlier batches; not changed here.
+    """
+
+    project_id: int
+    calls: Sequence[NewCall]
+    slices: dict[SliceKey, int]
+
+    def __call__(self, connection: Connection) -> Kept:
+        """See `keep_calls`."""
+        return keep_calls(connection, self.project_id, self.calls, self.slices)
+
+    @staticmethod
+    def together(connection: Connection, jobs: Sequence["KeepCalls"]) -> list[Kept]:
+        """Run several of these in one set of statements; return what each would have returned alone."""
+        kept: list[Kept | None] = [None] * len(jobs)
+        for project_id in {job.project_id for job in jobs}:
+            ours = [(i, job) for i, job in enumerate(jobs) if job.project_id == project_id]
+            slices: dict[SliceKey, int] = {}
+            for known in {id(job.slices): job.slices for _i, job in ours}.values():
+                slices = known if not slices else {**slices, **known}
+            calls = [call for _i, job in ours for call in job.calls]
+            found = keep_calls(connection, project_id, calls, slices).slices
+            for i, job in ours:
+                kept[i] = Kept(sum(call.seq > 0 for call in job.calls), found)
+        return [one for one in kept if one is not None]
+
+
 def keep_calls(
     connection: Connection, project_id: int, calls: Sequence[NewCall], slices: dict[SliceKey, int]
 ) -> Kept:
     """Write those calls of a batch whose id the project does not have yet; of two alike the first counts.
 
     Args:
+        calls: their `seq` is set here: 0 for a call that the project has already.
         slices: ids of slices known from earlier batches; not changed here.
     """
-    kept = _kept_ids(connection, project_id, [call.id for call in calls])
-    new: dict[str, NewCall] = {}
-    for call in calls:
-        if call.id not in kept:
-            new.setdefault(call.id, call)
-    if not new:
+    if not calls:
         return Kept(0, {})
-    fresh = list(new.values())
-    found = _slice_ids(connection, project_id, {call.slice_key for call in fresh} - slices.keys())
-    rows, texts = [], []
-    for seq, call in enumerate(fresh, _first_free_seq(connection)):
+    found = _slice_ids(connection, project_id, {call.slice_key for call in calls} - slices.keys())
+    first = _first_free_seq(connection)
+    rows = []
+    for seq, call in enumerate(calls, first):
         key = call.slice_key
         call.seq = seq
         call.slice_id = found[key] if key in found else slices[key]
         rows.append((seq, project_id, call.slice_id, *call.row))
-        if call.text is not None:
-            texts.append((seq, *call.text))
-    insert_rows(connection, "call", ("seq", "project_id", "slice_id", *CALL_COLUMNS), rows)
+    names, filled = without_empty(("seq", "project_id", "slice_id", *CALL_COLUMNS), rows, RARE_COLUMNS)
+    taken = insert_rows(connection, "call", names, filled, "ON CONFLICT (project_id, id) DO NOTHING")
+    fresh = calls if taken == len(calls) else _those_taken(connection, calls, first)
+    if not fresh:
+        return Kept(0, found)
+    texts = [(call.seq, *call.text) for call in fresh if call.text is not None]
     insert_rows(connection, "call_text", ("call_seq", *TEXT_COLUMNS), texts)
     insert_rows(connection, "todo", ("call_seq", "reason"), [(call.seq, "new") for call in fresh])
     count_latencies(connection, fresh)
@@ -67,10 +99,18 @@ def keep_calls(
     return Kept(len(fresh), found)
 
 
-def _kept_ids(connection: Connection, project_id: int, ids: list[str]) -> set[str]:
-    """Which of these ids the project has already."""
-    select = "SELECT id FROM call WHERE project_id = ? AND id"
-    return {found[0] for found in among(connection, select, (project_id,), ids)}
+def _those_taken(connection: Connection, calls: Sequence[NewCall], first: int) -> list[NewCall]:
+    """Return the calls that were new; the others lose the number that they were tried under."""
+    cursor = cursor_of(connection)
+    cursor.execute(f"SELECT seq FROM call WHERE seq >= {first}")  # noqa: S608 (a number of ours)
+    taken = {row[0] for row in cursor.fetchall()}
+    fresh = []
+    for call in calls:
+        if call.seq in taken:
+            fresh.append(call)
+        else:
+            call.seq = 0
+    return fresh
 
 
 def _first_free_seq(connection: Connection) -> int:

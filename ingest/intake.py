@@ -6,14 +6,16 @@ Flow: `ingest.wire` (Sent) -> `Intake.accept_*` prepares rows in the caller's th
 
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from sqlalchemy import Connection
+
 from ingest.call_rows import AHEAD_MS_MAX, BadText, SliceKey, new_call, uuid7
-from ingest.call_writes import Kept, keep_calls
+from ingest.call_writes import KeepCalls, Kept
 from ingest.latency import SLICES_MAX
+from ingest.rejections import Rejection
 from ingest.settings import Settings
 from ingest.signal_writes import Counted, keep_labels, keep_signals
 from ingest.store import OpenStore
@@ -25,20 +27,40 @@ UNKNOWN_FIELDS_MAX = 50
 
 
 @dataclass(frozen=True)
-class Pending:
-    """A batch on its way to the disk.
+class Prepared:
+    """A batch ready for the writer.
 
     Attributes:
-        future: the writer's, with what the job returned once it is committed; None where nothing was sound.
-        receipt: makes the receipt of that.
+        job: the writer's, still to be queued; None where nothing was sound.
+        receipt: makes the receipt of what the job returned once it is committed.
     """
 
-    future: Future[Any] | None
+    job: Callable[[Connection], Any] | None
     receipt: Callable[[Any], Receipt]
 
-    def wait(self) -> Receipt:
-        """Block until it is committed."""
-        return self.receipt(None if self.future is None else self.future.result())
+
+@dataclass(frozen=True)
+class _Told:
+    """What a receipt says besides counts; the batch itself need not be held for it until the commit."""
+
+    rejected: list[Rejection]
+    unknown_fields: list[str]
+
+    @classmethod
+    def of(cls, sent: Sent[Any]) -> "_Told":
+        return cls(
+            sorted(sent.rejected, key=lambda rejection: rejection.index),
+            sorted(sent.unknown_fields)[:UNKNOWN_FIELDS_MAX],
+        )
+
+    def receipt(self, counted: Counted | None) -> Receipt:
+        accepted, duplicates = counted or (0, 0)
+        return Receipt(
+            accepted=accepted,
+            duplicates=duplicates,
+            rejected=self.rejected,
+            unknown_fields=self.unknown_fields,
+        )
 
 
 class Intake:
@@ -56,18 +78,18 @@ class Intake:
             WriterBusy: too many requests wait; nothing was kept.
             StoreUnavailable: the database could not be written; nothing was kept.
         """
-        return self.begin_calls(project_id, sent).wait()
+        return self._written(self.prepare_calls(project_id, sent))
 
     def accept_signals(self, project_id: int, sent: Sent[Signal]) -> Receipt:
         """Keep a batch of signals, whether or not their calls are here. See `accept_calls`."""
-        return self.begin_signals(project_id, sent).wait()
+        return self._written(self.prepare_signals(project_id, sent))
 
     def accept_labels(self, project_id: int, sent: Sent[Label]) -> Receipt:
         """Keep a batch of labels; a labeller's newer level replaces the old one. See `accept_calls`."""
-        return self.begin_labels(project_id, sent).wait()
+        return self._written(self.prepare_labels(project_id, sent))
 
-    def begin_calls(self, project_id: int, sent: Sent[Call]) -> "Pending":
-        """Prepare a batch and queue it for the writer, for a caller that will not block a thread on it."""
+    def prepare_calls(self, project_id: int, sent: Sent[Call]) -> Prepared:
+        """Turn a batch into rows, for a caller that waits for the writer in its own way."""
         received_at_ms = _now_ms()
         calls = []
         for index, call, replaced in sent.checked():
@@ -77,32 +99,32 @@ class Intake:
                 sent.reject(index, error.field, str(error))
         slices = self._slices.setdefault(project_id, {})
 
-        def receipt(kept: Kept) -> Receipt:
+        told, n = _Told.of(sent), len(calls)
+
+        def receipt(kept: Kept | None) -> Receipt:
+            if kept is None:
+                return told.receipt(Counted(0, 0))
             self._remember(project_id, kept.slices)
-            return _receipt(sent, Counted(kept.accepted, len(calls) - kept.accepted))
+            return told.receipt(Counted(kept.accepted, n - kept.accepted))
 
-        if not calls:
-            return Pending(None, lambda _nothing: receipt(Kept(0, {})))
-        job = partial(keep_calls, project_id=project_id, calls=calls, slices=slices)
-        return Pending(self._store.begin(job), receipt)
+        return Prepared(KeepCalls(project_id, calls, slices) if calls else None, receipt)
 
-    def begin_signals(self, project_id: int, sent: Sent[Signal]) -> "Pending":
-        """See `begin_calls`."""
+    def prepare_signals(self, project_id: int, sent: Sent[Signal]) -> Prepared:
+        """See `prepare_calls`."""
         received_at_ms = _now_ms()
         rows = [_signal_row(signal, received_at_ms) for _index, signal, _replaced in sent.checked()]
-        if not rows:
-            return Pending(None, lambda _nothing: _receipt(sent, Counted(0, 0)))
-        future = self._store.begin(partial(keep_signals, project_id=project_id, rows=rows))
-        return Pending(future, lambda counted: _receipt(sent, counted))
+        job = partial(keep_signals, project_id=project_id, rows=rows)
+        return Prepared(job if rows else None, _Told.of(sent).receipt)
 
-    def begin_labels(self, project_id: int, sent: Sent[Label]) -> "Pending":
-        """See `begin_calls`."""
+    def prepare_labels(self, project_id: int, sent: Sent[Label]) -> Prepared:
+        """See `prepare_calls`."""
         at_ms = _now_ms()
         rows = [{**label.model_dump(), "at_ms": at_ms} for _index, label, _replaced in sent.checked()]
-        if not rows:
-            return Pending(None, lambda _nothing: _receipt(sent, Counted(0, 0)))
-        future = self._store.begin(partial(keep_labels, project_id=project_id, rows=rows))
-        return Pending(future, lambda counted: _receipt(sent, counted))
+        job = partial(keep_labels, project_id=project_id, rows=rows)
+        return Prepared(job if rows else None, _Told.of(sent).receipt)
+
+    def _written(self, prepared: Prepared) -> Receipt:
+        return prepared.receipt(None if prepared.job is None else self._store.write(prepared.job))
 
     def _remember(self, project_id: int, found: dict[SliceKey, int]) -> None:
         """Spare the next batch the looking up of slices that are now committed."""
@@ -138,12 +160,3 @@ def _signal_row(signal: Signal, received_at_ms: int) -> dict[str, Any]:
         "at_ms": at_ms,
         "received_at_ms": received_at_ms,
     }
-
-
-def _receipt(sent: Sent[Any], counted: Counted) -> Receipt:
-    return Receipt(
-        accepted=counted.accepted,
-        duplicates=counted.duplicates,
-        rejected=sorted(sent.rejected, key=lambda rejection: rejection.index),
-        unknown_fields=sorted(sent.unknown_fields)[:UNKNOWN_FIELDS_MAX],
-    )

@@ -5,6 +5,7 @@ function of one SQLAlchemy connection; it neither commits nor rolls back. Anothe
 same door through `ingest.doors`.
 """
 
+import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -58,6 +59,10 @@ class OpenStore:
     def begin(self, job: Callable[[Connection], T]) -> "Future[T]":
         """Queue `job` and return at once; see `ingest.writer.Writer.begin`."""
         return self._writer.begin(job)
+
+    def begin_for(self, job: Callable[[Connection], T], waiter: "asyncio.Future[T]") -> None:
+        """Queue `job` for a coroutine that waits; see `ingest.writer.Writer.begin_for`."""
+        self._writer.begin_for(job, waiter)
 
     @property
     def writer(self) -> Writer:

@@ -1,25 +1,25 @@
 """The one writer: a thread that owns the only writing connection and commits in groups.
 
 It takes whatever is waiting, at once; it never waits for more (a timed window of 10 ms capped eight
-clients at 720 calls/s; without it 15,000) and never splits a job. Each job runs in a savepoint of its own,
-so one that fails takes none of its neighbours with it. A result is handed back after the commit.
+clients at 720 calls/s; without it 15,000) and never splits a job. `ingest.group` runs them so that one that
+fails takes none of its neighbours with it. A result is handed back after the commit.
 """
 
+import asyncio
 import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
-from sqlalchemy import Connection, Engine, RootTransaction
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import Connection, Engine
 
 from ingest.errors import StoreUnavailable, WriterBusy
+from ingest.group import Job, Outcome, Waiter, cause, hand_out, run
 
 T = TypeVar("T")
-Job = Callable[[Connection], Any]
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class Writer:
         self.last_commit_s: float | None = None
         self.observe: Callable[[Group], None] | None = None
         self._began_s: float | None = None
-        self._waiting: queue.Queue[tuple[Job, Future[Any]] | None] = queue.Queue(WAITING_MAX)
+        self._waiting: queue.Queue[tuple[Job, Waiter] | None] = queue.Queue(WAITING_MAX)
         self._closed = False
         self._last_failure: WriteFailure | None = None
         self._thread = threading.Thread(target=self._run, name="lowlight-writer", daemon=True)
@@ -113,16 +113,26 @@ class Writer:
             WriterBusy: 256 jobs wait already.
             StoreUnavailable: the writer was closed.
         """
-        if self._closed:
-            raise StoreUnavailable("The server is stopping; send the same again when it is back.")
         done: Future[T] = Future()
         # Whoever waits may go away; the job is done all the same, and its future must take the result.
         done.set_running_or_notify_cancel()
+        self._queue(job, done)
+        return done
+
+    def begin_for(self, job: Callable[[Connection], T], waiter: "asyncio.Future[T]") -> None:
+        """Like `begin`, for a coroutine: `waiter` is told on its own loop, in one wake-up for a whole group.
+
+        Any thread may call this; `waiter` comes from `loop.create_future()`.
+        """
+        self._queue(job, waiter)
+
+    def _queue(self, job: Job, waiter: Waiter) -> None:
+        if self._closed:
+            raise StoreUnavailable("The server is stopping; send the same again when it is back.")
         try:
-            self._waiting.put_nowait((job, done))
+            self._waiting.put_nowait((job, waiter))
         except queue.Full:
             raise WriterBusy(f"The write queue is full ({WAITING_MAX} requests wait).") from None
-        return done
 
     def close(self) -> None:
         """Finish every job in hand, then stop. Jobs that come later are refused."""
@@ -135,7 +145,7 @@ class Writer:
         connection: Connection | None = None
         stopping = False
         while not stopping:
-            group: list[tuple[Job, Future[Any]]] = []
+            group: list[tuple[Job, Waiter]] = []
             taken = self._waiting.get()
             while taken is not None:
                 group.append(taken)
@@ -154,42 +164,29 @@ class Writer:
             connection.close()
         self._engine.dispose()
 
-    def _commit(
-        self, connection: Connection | None, group: list[tuple[Job, Future[Any]]]
-    ) -> Connection | None:
+    def _commit(self, connection: Connection | None, group: list[tuple[Job, Waiter]]) -> Connection | None:
         """Run a group in one transaction, hand out its results, return the connection while it is sound."""
-        results: list[tuple[Future[Any], Any, BaseException | None]] = []
         try:
             connection = connection or self._engine.connect()
-            with connection.begin() as transaction:
-                if len(group) == 1:
-                    ((job, done),) = group
-                    results.append((done, *_alone(connection, transaction, job)))
-                else:
-                    for job, done in group:
-                        results.append((done, *_in_savepoint(connection, job)))
+            with connection.begin():
+                outcomes = run(connection, group)
         except Exception as error:  # locked, full or lost: the whole group was rolled back
-            log.error("a group of %d writes was rolled back: %s", len(group), _cause(error))
-            unavailable = StoreUnavailable(f"The database could not be written: {_cause(error)}")
+            log.error("a group of %d writes was rolled back: %s", len(group), cause(error))
+            unavailable = StoreUnavailable(f"The database could not be written: {cause(error)}")
             unavailable.__cause__ = error
             self._learn([unavailable] * len(group))
-            for _job, done in group:
-                done.set_exception(unavailable)
+            hand_out([Outcome(waiter, None, unavailable) for _job, waiter in group])
             if connection is not None:
                 connection.close()
             return None
-        self._learn([failure for _done, _result, failure in results])
-        for done, result, failure in results:
-            if failure is None:
-                done.set_result(result)
-            else:
-                done.set_exception(failure)
+        self._learn([outcome.failure for outcome in outcomes])
+        hand_out(outcomes)
         return connection
 
-    def _learn(self, failures: list[BaseException | None]) -> None:
+    def _learn(self, failures: Sequence[BaseException | None]) -> None:
         """Remember whether the database took what a group wrote; a mistake of a job's own says nothing."""
         refusal = next((failure for failure in failures if isinstance(failure, StoreUnavailable)), None)
-        why = None if refusal is None else _cause(refusal.__cause__ or refusal)
+        why = None if refusal is None else cause(refusal.__cause__ or refusal)
         if why is not None:
             self._last_failure = self.last_refusal = WriteFailure(time.time_ns() // 1_000_000, why)
         elif None in failures:
@@ -199,42 +196,3 @@ class Writer:
             self.last_commit_s = now_s
         if self.observe is not None:
             self.observe(Group(len(failures), now_s - (self._began_s or now_s), why))
-
-
-def _alone(
-    connection: Connection, transaction: RootTransaction, job: Job
-) -> tuple[Any, BaseException | None]:
-    """Run the only job of a group: where it fails, its transaction can go as a whole."""
-    try:
-        return job(connection), None
-    except Exception as error:
-        transaction.rollback()
-        return None, _as_the_caller_sees(connection, error)
-
-
-def _in_savepoint(connection: Connection, job: Job) -> tuple[Any, BaseException | None]:
-    """Return the job's result, or what it raised once its own writes are undone."""
-    connection.exec_driver_sql("SAVEPOINT job")
-    try:
-        result = job(connection)
-    except Exception as error:
-        # A full disk has rolled everything back already; then this raises, and the group fails as one.
-        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT job")
-        connection.exec_driver_sql("RELEASE SAVEPOINT job")
-        return None, _as_the_caller_sees(connection, error)
-    connection.exec_driver_sql("RELEASE SAVEPOINT job")
-    return result, None
-
-
-def _as_the_caller_sees(connection: Connection, error: Exception) -> Exception:
-    """Tell a database that cannot be written now (full, read-only, lost) from a mistake of the job's."""
-    driver = connection.dialect.loaded_dbapi
-    if not isinstance(error, (OperationalError, driver.OperationalError)):
-        return error
-    unavailable = StoreUnavailable(f"The database could not be written: {_cause(error)}")
-    unavailable.__cause__ = error
-    return unavailable
-
-
-def _cause(error: BaseException) -> str:
-    return str(getattr(error, "orig", None) or error).strip() or type(error).__name__
