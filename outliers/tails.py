@@ -6,15 +6,19 @@ Latencies are milliseconds; n counts calls that arrived, weight the calls they s
 A failed call counts as slower than any, so a provider that errs does not look fast; `answered_p99` stands
 beside it. An aborted call says only that its answer would have taken longer: it is censored at its time
 (Kaplan and Meier 1958). Counts are by the hour: a window is widened to whole hours (UTC).
+
+Calls that came when a project already had `ingest.latency.SLICES_MAX` combinations of fields are counted in
+one slice whose every field reads "other": they are a group of their own, however calls are grouped.
 """
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, select
+from sqlalchemy import Connection, and_, func, literal, select, text
 
 from ingest.latency import value_ms
 from ingest.tables import Call, LatencyCount, Slice, columns
@@ -28,7 +32,10 @@ MEASURES = ("total", "first_token", "per_output_token")
 FIELDS = ("provider", "model", "prompt", "prompt_version", "environment", "release")
 #: What calls can be grouped by; "none" is all calls together. A prompt version is shown as "faq@v7". A
 #: service is a model at a provider, "together llama-2-13b-chat": two providers of one model are two services.
-GROUPINGS = ("none", "service", *FIELDS)
+#: An hour is shown as "2026-11-16T14:00Z". Several are joined by commas, "model,environment,hour"; the group
+#: is then named "aurora-2 · production · 2026-11-16T14:00Z".
+GROUPINGS = ("none", "service", *FIELDS, "hour")
+BETWEEN = " · "
 
 HOUR_MS = 3_600_000
 
@@ -113,7 +120,7 @@ def tails(
     """Return each group's quantiles with n and interval, the group with most calls first.
 
     Args:
-        group_by: one of `GROUPINGS`.
+        group_by: one of `GROUPINGS`, or several with commas between.
         measure: one of `MEASURES`.
         only: keep calls with these values of fields ({"environment": "production"}).
 
@@ -121,12 +128,14 @@ def tails(
         UnknownGrouping: no such field or measure.
     """
     _check(group_by, measure, only)
-    groups = group_names(slices_of(connection, project_id), group_by)
+    named = group_namer(slices_of(connection, project_id), group_by)
     kept = slices_of(connection, project_id, only)
+    hour = _count.c.hour if "hour" in group_by.split(",") else literal(0)
     counts: dict[str, dict[tuple[str, int], list[float]]] = defaultdict(lambda: defaultdict(lambda: [0, 0.0]))
     rows = connection.execute(
         select(
             _count.c.slice_id,
+            hour.label("at"),
             _count.c.outcome,
             _count.c.bucket,
             func.sum(_count.c.n),
@@ -138,11 +147,11 @@ def tails(
             _count.c.hour < -(-until_ms // HOUR_MS),
             _count.c.measure == measure,
         )
-        .group_by(_count.c.slice_id, _count.c.outcome, _count.c.bucket)
+        .group_by(_count.c.slice_id, text("at"), _count.c.outcome, _count.c.bucket)
     )
-    for slice_id, outcome, bucket, n, weight in rows:
+    for slice_id, at, outcome, bucket, n, weight in rows:
         if slice_id in kept:
-            cell = counts[groups[slice_id]][outcome, bucket]
+            cell = counts[named(slice_id, at)][outcome, bucket]
             cell[0] += n
             cell[1] += weight
     found = [_tail(group, cells) for group, cells in counts.items()]
@@ -164,6 +173,7 @@ def slowest(
     """Return the slowest calls of a window and group that have this latency, slowest first.
 
     Args:
+        group_by: as for `tails`, but not by hour: an hour is named by `since_ms` and `until_ms`.
         group: the group's name as `tails` gives it.
         limit: at most 1,000.
 
@@ -178,10 +188,12 @@ def slowest(
         _call.c.started_at_ms < until_ms,
         value.is_not(None),
     ]
+    if "hour" in group_by.split(","):
+        raise UnknownGrouping("The slowest of an hour: give its ends as the window, and group by the rest.")
     if group_by != "none" or only:
-        groups = group_names(slices_of(connection, project_id), group_by)
+        named = group_namer(slices_of(connection, project_id), group_by)
         kept = slices_of(connection, project_id, only)
-        window.append(_call.c.slice_id.in_([one for one in kept if groups[one] == group]))
+        window.append(_call.c.slice_id.in_([one for one in kept if named(one, 0) == group]))
     # First the keys alone: for whole answers of all calls the index has all that this takes.
     top = (
         select(_call.c.seq, value.label("value"))
@@ -220,24 +232,39 @@ def slices_of(
     return {row["id"]: dict(row) for row in connection.execute(select(_slice).where(kept)).mappings()}
 
 
-def group_names(slices: Mapping[int, Mapping[str, Any]], group_by: str) -> dict[int, str]:
-    """Return the name of the group that each slice of a project belongs to.
+def group_namer(slices: Mapping[int, Mapping[str, Any]], group_by: str) -> Callable[[int, int], str]:
+    """Return what names the group of a slice of a project in an hour (hours since 1970, UTC).
 
     A service goes by its model alone where the project has one provider.
     """
-    many_providers = len({fields["provider"] for fields in slices.values()}) > 1
+    fields = group_by.split(",")
+    many_providers = len({slice_["provider"] for slice_ in slices.values()}) > 1
 
-    def _name(fields: Mapping[str, Any]) -> str:
-        if group_by == "none":
+    def _named(slice_: Mapping[str, Any], field: str) -> str:
+        if field == "none":
             return "all"
-        if group_by == "prompt_version":
-            return versioned(fields["prompt"], fields["prompt_version"])
-        if group_by == "service":
-            provider = fields["provider"] if many_providers else ""
-            return f"{provider} {fields['model']}".strip()
-        return str(fields[group_by])
+        if field == "prompt_version":
+            return versioned(slice_["prompt"], slice_["prompt_version"])
+        if field == "service":
+            provider = slice_["provider"] if many_providers else ""
+            return f"{provider} {slice_['model']}".strip()
+        return str(slice_[field])
 
-    return {slice_id: _name(fields) for slice_id, fields in slices.items()}
+    names = {
+        slice_id: [_named(slice_, field) if field != "hour" else "" for field in fields]
+        for slice_id, slice_ in slices.items()
+    }
+    if "hour" not in fields:
+        joined = {slice_id: BETWEEN.join(parts) for slice_id, parts in names.items()}
+        return lambda slice_id, _hour: joined[slice_id]
+    place = fields.index("hour")
+
+    def _in_hour(slice_id: int, hour: int) -> str:
+        parts = list(names[slice_id])
+        parts[place] = datetime.fromtimestamp(hour * 3600, UTC).strftime("%Y-%m-%dT%H:00Z")
+        return BETWEEN.join(parts)
+
+    return _in_hour
 
 
 def versioned(prompt: str, version: str) -> str:
@@ -248,8 +275,9 @@ def versioned(prompt: str, version: str) -> str:
 def _check(group_by: str, measure: str, only: Mapping[str, str] | None) -> None:
     if measure not in MEASURES:
         raise UnknownGrouping(f"No measure {measure!r}; take one of {', '.join(MEASURES)}.")
-    if group_by not in GROUPINGS:
-        raise UnknownGrouping(f"No grouping {group_by!r}; take one of {', '.join(GROUPINGS)}.")
+    for field in group_by.split(","):
+        if field not in GROUPINGS:
+            raise UnknownGrouping(f"No grouping {field!r}; take some of {', '.join(GROUPINGS)}.")
     for field in only or {}:
         if field not in FIELDS:
             raise UnknownGrouping(f"Latencies are not counted by {field!r}; take one of {', '.join(FIELDS)}.")

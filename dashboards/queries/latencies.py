@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from dashboards.filters import Window
 from dashboards.memory import remembered
 from dashboards.words import moment
-from outliers.tails import HOUR_MS, Quantile, SlowCall, Tail, group_names, slices_of, slowest, tails
+from outliers.tails import HOUR_MS, Quantile, SlowCall, Tail, group_namer, slices_of, slowest, tails
 
 #: Groups that an answer holds at most.
 GROUPS_MAX = 24
@@ -169,11 +169,11 @@ def _latencies(
     slow = slowest(
         connection, project_id, window.since_ms, window.until_ms, measure=measure, limit=SLOWEST_READ
     )
-    names = group_names(slices_of(connection, project_id), group_by)
+    named = group_namer(slices_of(connection, project_id), group_by)
     by_group: dict[str, list[SlowCall]] = {}
     for call in slow:
         if call.outcome == "answered":
-            by_group.setdefault(names[call.slice_id], []).append(call)
+            by_group.setdefault(named(call.slice_id, call.started_at_ms // HOUR_MS), []).append(call)
     # Every call slower than this was read.
     all_from_ms = slow[-1].value_ms if len(slow) == SLOWEST_READ else 0.0
     groups = [_group(tail, by_group.get(tail.group, []), all_from_ms) for tail in found]

@@ -7,12 +7,14 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
+from ddsketch import DDSketch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ingest.latency import OVER, RELATIVE_ERROR, bucket_of
 from ingest.store import OpenStore
 from outliers.errors import UnknownGrouping
+from outliers.heat import latency_by_hour
 from outliers.intervals import order_statistic_ranks
 from outliers.tails import QUANTILES, quantile_of, slowest, tails
 from outliers.weeks import week_by_id
@@ -180,6 +182,67 @@ def test_with_one_provider_a_service_goes_by_its_model(store: OpenStore) -> None
     with store.read() as connection:
         found = tails(connection, 1, MONDAY_MS, MONDAY_MS + HOUR_MS, group_by="service")
     assert [tail.group for tail in found] == ["a", "b"]
+
+
+@given(st.lists(st.floats(1.0, 1e6), min_size=400, max_size=900), st.sampled_from((0.5, 0.9, 0.95, 0.99)))
+@settings(max_examples=30, deadline=None)
+def test_the_sketch_that_others_use_answers_the_same(many: list[float], q: float) -> None:
+    """DDSketch (Masson, Rim, Lee 2019) of the same relative error, as an oracle."""
+    sketch = DDSketch(RELATIVE_ERROR)
+    for ms in many:
+        sketch.add(ms)
+    # it answers for rank q * (n - 1): the nearest rank of ours is at most one away
+    ordered = np.sort(many)
+    ours = quantile_of(counted([("answered", ms, 1.0) for ms in many]), q).value_ms
+    rank = math.ceil(q * len(many) - 1e-9) - 1
+    theirs = sketch.get_quantile_value(rank / (len(many) - 1))
+    assert ours == pytest.approx(ordered[rank], rel=RELATIVE_ERROR + 1e-9)
+    assert ours == pytest.approx(theirs, rel=2 * RELATIVE_ERROR + 1e-3)
+
+
+def test_several_fields_and_the_hour_make_groups_of_their_own(store: OpenStore) -> None:
+    sent = [
+        {
+            "started_at_ms": MONDAY_MS + hour * HOUR_MS + i,
+            "model": model,
+            "environment": environment,
+            "latency_ms": (100 if model == "a" else 400) * (hour + 1),
+        }
+        for hour in (0, 1)
+        for model in "ab"
+        for environment in ("live", "test")
+        for i in range(9)
+    ]
+    store.write(partial(put_calls, calls=sent))
+    window = (1, MONDAY_MS, MONDAY_MS + 24 * HOUR_MS)
+    with store.read() as connection:
+        both = {t.group: t.n for t in tails(connection, *window, group_by="model,environment")}
+        hours = {t.group: t.quantiles[0].value_ms for t in tails(connection, *window, group_by="model,hour")}
+        of_one = tails(connection, *window, group_by="hour", only={"model": "b"})
+        slow = slowest(connection, *window, group_by="model,environment", group="b · test", limit=2)
+        heat = latency_by_hour(connection, *window, group_by="model")
+        long = latency_by_hour(connection, 1, MONDAY_MS, MONDAY_MS + 60 * 24 * HOUR_MS)
+        with pytest.raises(UnknownGrouping, match="ends"):
+            slowest(connection, *window, group_by="hour", group="x")
+        with pytest.raises(UnknownGrouping, match="cells"):
+            latency_by_hour(connection, *window, group_by="model,hour")
+    assert both == {"a · live": 18, "a · test": 18, "b · live": 18, "b · test": 18}
+    near = partial(pytest.approx, rel=RELATIVE_ERROR)
+    assert hours == {
+        "a · 2026-11-09T00:00Z": near(100),
+        "a · 2026-11-09T01:00Z": near(200),
+        "b · 2026-11-09T00:00Z": near(400),
+        "b · 2026-11-09T01:00Z": near(800),
+    }
+    assert [tail.n for tail in of_one] == [18, 18]
+    assert [call.value_ms for call in slow] == [800, 800]
+    assert [row.group for row in heat.rows] == ["a", "b"]
+    assert [(cell.since_ms - MONDAY_MS, cell.n, cell.p50_ms) for cell in heat.rows[1].cells] == [
+        (0, 18, near(400)),
+        (HOUR_MS, 18, near(800)),
+    ]
+    assert heat.rows[0].cells[0].p95_ms is None, "18 calls make no p95"
+    assert (heat.step_hours, long.step_hours, len(long.rows[0].cells)) == (1, 24, 1)
 
 
 def test_a_grouping_that_is_none_is_refused_with_those_that_are(store: OpenStore) -> None:
