@@ -129,5 +129,5 @@ def test_misspelt_arguments_are_a_type_error_to_mypy(tmp_path: Path) -> None:
         timeout=60,
         check=False,
     )
-    assert 'Unexpected keyword argument "promt"' in done.stdout
+    assert 'program.py:4: error: Argument "promt"' in done.stdout
     assert done.stdout.count("error:") == 1, done.stdout

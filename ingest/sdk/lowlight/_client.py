@@ -10,6 +10,7 @@ from typing import (
     Callable,
     Dict,
     Mapping,
+    NoReturn,
     Optional,
     Sequence,
     Tuple,
@@ -20,7 +21,7 @@ from typing import (
 )
 
 from lowlight._calls import OpenCall
-from lowlight._context import NOWHERE, Context, both, current, span_ids
+from lowlight._context import NOWHERE, Context, Scope, both, current, span_ids
 from lowlight._delivery import Delivery
 from lowlight._held import copied, error_of, held_bytes
 from lowlight._ids import given_id, new_id
@@ -68,11 +69,10 @@ class Client(Delivery):
         bytes_max: about how many bytes they may hold.
     """
 
-    @never_raises(_id_of)
     def record(
         self,
         response: Any = None,
-        *,
+        *excess: NoReturn,
         input: Union[str, Sequence[Any], None] = None,
         output: Union[str, Sequence[Any], None] = None,
         model: Optional[str] = None,
@@ -98,6 +98,7 @@ class Client(Delivery):
         span_id: Optional[str] = None,
         response_id: Optional[str] = None,
         sample_rate: Optional[float] = None,
+        **unknown: NoReturn,
     ) -> str:
         """Keep one LLM response of production; return the call's id, to send signals about it later.
 
@@ -158,64 +159,74 @@ class Client(Delivery):
             span_id: see trace_id.
             response_id: the provider's id of the response; default: read from it.
             sample_rate: where the application samples, the share of such calls it records, 0 < rate <= 1.
+            excess: there are no such arguments. They are left out and named in the log, as whatever else
+                cannot be used is: a mistake in a call of `record` must not be one of the application.
+            unknown: see excess.
         """
         call_id = new_id() if id is None else given_id(id)
-        config = self._config or self._settings()
-        if not config.enabled:
-            return call_id
-        scope = current()
-        if scope is not NOWHERE:
-            user_id = scope.user_id if user_id is None else user_id
-            session_id = scope.session_id if session_id is None else session_id
-            prompt = scope.prompt if prompt is None else prompt
-            context = scope.context if context is None else context
-            environment = scope.environment if environment is None else environment
-            release = scope.release if release is None else release
-            tags = both(scope.tags, tags)
-        if trace_id is None and span_id is None:
-            trace_id, span_id = span_ids()
-        if config.sample < 1.0 and error is None:
-            from lowlight._sampling import combined, is_kept
-
-            unit = session_id if session_id is not None else trace_id if trace_id is not None else call_id
-            if not is_kept(str(unit), config.sample):
-                self.tally.count("sampled_out")
+        try:
+            config = self._config or self._settings()
+            if not config.enabled:
                 return call_id
-            sample_rate = combined(sample_rate, config.sample)
-        size = ENTRY_BYTES
-        for text in (response, input, output, context):
-            if text is not None:
-                size += held_bytes(text)
-        fields = (  # CALL_FIELDS
-            call_id,
-            time.time(),
-            response if response is None else copied(response),
-            input if input is None else copied(input),
-            output if output is None else copied(output),
-            model,
-            provider,
-            latency_ms,
-            first_token_ms,
-            started_at,
-            prompt if prompt is None else copied(prompt),
-            context if context is None else copied(context),
-            user_id,
-            session_id,
-            environment,
-            release,
-            tags if tags is None else copied(tags),
-            tools if tools is None else copied(tools),
-            usage,
-            cost_usd,
-            None if error is None else error_of(error),
-            finish_reason,
-            retries,
-            trace_id,
-            span_id,
-            response_id,
-            sample_rate,
-        )
-        self._put(config, ("calls", fields, size))
+            scope = current()
+            if scope is not NOWHERE:
+                user_id = scope.user_id if user_id is None else user_id
+                session_id = scope.session_id if session_id is None else session_id
+                prompt = scope.prompt if prompt is None else prompt
+                context = scope.context if context is None else context
+                environment = scope.environment if environment is None else environment
+                release = scope.release if release is None else release
+                tags = both(scope.tags, tags)
+            if trace_id is None and span_id is None:
+                trace_id, span_id = span_ids()
+            if config.sample < 1.0 and error is None:
+                from lowlight._sampling import combined, is_kept
+
+                unit = session_id if session_id is not None else trace_id if trace_id is not None else call_id
+                if not is_kept(str(unit), config.sample):
+                    self.tally.count("sampled_out")
+                    return call_id
+                sample_rate = combined(sample_rate, config.sample)
+            size = ENTRY_BYTES
+            for text in (response, input, output, context):
+                if text is not None:
+                    size += held_bytes(text)
+            entry = (  # CALL_FIELDS
+                "calls",
+                size,
+                call_id,
+                time.time(),
+                response if response is None else copied(response),
+                input if input is None else copied(input),
+                output if output is None else copied(output),
+                model,
+                provider,
+                latency_ms,
+                first_token_ms,
+                started_at,
+                prompt if prompt is None else copied(prompt),
+                context if context is None else copied(context),
+                user_id,
+                session_id,
+                environment,
+                release,
+                tags if tags is None else copied(tags),
+                tools if tools is None else copied(tools),
+                usage,
+                cost_usd,
+                None if error is None else error_of(error),
+                finish_reason,
+                retries,
+                trace_id,
+                span_id,
+                response_id,
+                sample_rate,
+            )
+            self._put(config, entry)
+            if excess or unknown:
+                self._failed("record", TypeError(f"no such arguments: {len(excess)} more, {sorted(unknown)}"))
+        except Exception as problem:
+            self._failed("record", problem)
         return call_id
 
     @never_raises(_id_of)
@@ -262,12 +273,23 @@ class Client(Delivery):
             return signal_id
         if call_id is None and response_id is None and trace_id is None and session_id is None:
             session_id = current().session_id
-        fields = (
-            *(signal_id, time.time(), kind, call_id, response_id, trace_id, span_id, session_id),
+        size = ENTRY_BYTES + (0 if comment is None else held_bytes(comment))
+        entry = (
+            *(
+                "signals",
+                size,
+                signal_id,
+                time.time(),
+                kind,
+                call_id,
+                response_id,
+                trace_id,
+                span_id,
+                session_id,
+            ),
             *(value, value_min, value_max, comment, at),
         )
-        size = ENTRY_BYTES + (0 if comment is None else held_bytes(comment))
-        self._put(config, ("signals", fields, size))
+        self._put(config, entry)
         return signal_id
 
     @never_raises(lambda named: Context(named))
@@ -284,6 +306,9 @@ class Client(Delivery):
             fields: user_id, session_id, prompt, tags, context (retrieved documents), environment, release;
                 see `record`.
         """
+        unknown = fields.keys() - Scope._fields
+        if unknown:
+            self._failed("context", TypeError(f"no such arguments: {sorted(unknown)}"))
         return Context(dict(fields))
 
     @never_raises(lambda _named: OpenCall(_to_nobody, {}))
@@ -330,8 +355,7 @@ class Client(Delivery):
             try:
                 return observed(self, target, fields)
             except Exception as problem:
-                self.tally.count("errors")
-                self.tally.warn("error:observe", f"observe(): {type(problem).__name__}: {problem}")
+                self._failed("observe", problem)
                 return target
 
         return decorate if function is None else decorate(function)
@@ -353,8 +377,7 @@ class Client(Delivery):
 
             return cast(ProviderClient, wrapped(self, client, provider))
         except Exception as problem:
-            self.tally.count("errors")
-            self.tally.warn("error:wrap", f"wrap(): {type(problem).__name__}: {problem}")
+            self._failed("wrap", problem)
             return client
 
     def __enter__(self) -> "Client":

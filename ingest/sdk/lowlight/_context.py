@@ -28,11 +28,12 @@ class Scope(NamedTuple):
 
     def within(self, fields: Dict[str, Any]) -> "Scope":
         """Return the scope of a context inside this one."""
-        said = {name: value for name, value in fields.items() if value is not None}
+        said = {name: value for name, value in fields.items() if value is not None and name in _FIELDS}
         said["tags"] = both(self.tags, fields.get("tags"))
         return self._replace(**said)
 
 
+_FIELDS = frozenset(Scope._fields) - {"open_call"}
 _NOWHERE = Scope()
 _current: "ContextVar[Scope]" = ContextVar("lowlight", default=_NOWHERE)
 

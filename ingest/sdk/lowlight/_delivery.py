@@ -116,8 +116,7 @@ class Delivery:
                 pause_s = min(pause_s * 2, 0.05)
             return True
         except Exception as problem:
-            self.tally.count("errors")
-            self.tally.warn("error:aflush", f"aflush(): {type(problem).__name__}: {problem}")
+            self._failed("aflush", problem)
             return False
 
     @never_raises(lambda _named: False)
@@ -186,6 +185,14 @@ class Delivery:
     def is_enabled(self) -> bool:
         """Whether anything is to be recorded at all."""
         return (self._config or self._settings()).enabled
+
+    def _failed(self, method: str, problem: Exception) -> None:
+        """Count and log what went wrong in here instead of raising it."""
+        try:
+            self.tally.count("errors")
+            self.tally.warn(f"error:{method}", f"{method}(): {type(problem).__name__}: {problem}")
+        except Exception:  # an exception that cannot tell its message
+            pass
 
     def _put(self, config: Config, entry: Entry) -> None:
         """Queue an entry, and start the thread that will send it where there is none yet."""

@@ -6,12 +6,14 @@ An entry is a plain tuple of values: it is built sooner than a dict of as many n
 from typing import TYPE_CHECKING, Any, Mapping, Optional, Sequence, Tuple, TypedDict, Union
 
 CALL_FIELDS = (
+    *("entry_kind", "entry_bytes"),
     *("id", "recorded_at_s", "response", "input", "output", "model", "provider", "latency_ms"),
     *("first_token_ms", "started_at", "prompt", "context", "user_id", "session_id", "environment"),
     *("release", "tags", "tools", "usage", "cost_usd", "error", "finish_reason", "retries"),
     *("trace_id", "span_id", "response_id", "sample_rate"),
 )
 SIGNAL_FIELDS = (
+    *("entry_kind", "entry_bytes"),
     *("id", "recorded_at_s", "kind", "call_id", "response_id", "trace_id", "span_id", "session_id"),
     *("value", "value_min", "value_max", "comment", "at"),
 )

@@ -21,8 +21,9 @@ BYTES_MAX = 64 * 1024 * 1024
 BATCH_ITEMS_MAX = 500
 BATCH_BYTES_MAX = 4 * 1024 * 1024
 
-#: ("calls" or "signals", the fields in the order of `_fields`, about how many bytes they hold)
-Entry = Tuple[str, Tuple[Any, ...], int]
+#: "calls" or "signals", about how many bytes it holds, and the other values that `_fields` names. One flat
+#: tuple: each container that is queued brings the garbage collector's next run nearer.
+Entry = Tuple[Any, ...]
 
 
 class Outbox:
@@ -60,7 +61,7 @@ class Outbox:
         with self._lock:
             if self._stopping:
                 return "closed"
-            held_bytes = self._held_bytes + entry[2]
+            held_bytes = self._held_bytes + entry[1]
             if self._held_n >= self.items_max or held_bytes > self.bytes_max:
                 return "queue_full"
             self._waiting.append(entry)
@@ -96,7 +97,7 @@ class Outbox:
             while self._waiting and len(taken) < BATCH_ITEMS_MAX and taken_bytes < BATCH_BYTES_MAX:
                 entry = self._waiting.popleft()
                 taken.append(entry)
-                taken_bytes += entry[2]
+                taken_bytes += entry[1]
             self._in_hand = taken
         return taken
 
@@ -104,6 +105,10 @@ class Outbox:
         return (
             len(self._waiting) >= BATCH_ITEMS_MAX or self._held_bytes >= BATCH_BYTES_MAX or self.is_pressed()
         )
+
+    def has_time(self) -> bool:
+        """Whether the sender need not hurry: nobody waits for it, and the queue is far from full."""
+        return not self.is_pressed() and self._held_n * 4 < self.items_max
 
     def is_pressed(self) -> bool:
         """Whether somebody waits for what is held: a flush, or the end of the process."""
@@ -117,7 +122,7 @@ class Outbox:
             self._in_hand = []
             self._settled_n += len(entries)
             self._held_n -= len(entries)
-            self._held_bytes -= sum(entry[2] for entry in entries)
+            self._held_bytes -= sum(entry[1] for entry in entries)
             self._changed.notify_all()
 
     def note_backlog(self, exists: bool) -> None:

@@ -133,19 +133,19 @@ class Sender:
                 except Exception as error:
                     self._drop("unreadable", 1, f"{kind[:-1]}: {type(error).__name__}: {error}")
                 n += 1
-                if n % ENCODED_AT_ONCE == 0 and not in_haste and not self._outbox.is_pressed():
+                if n % ENCODED_AT_ONCE == 0 and not in_haste and self._outbox.has_time():
                     time.sleep(NAP_S)
             batches += [(kind, batch) for batch in _batches(bodies)]
         return batches
 
     def _encode_call(self, entry: Entry) -> bytes:
-        encoded = encode_call(entry[1], entry[2], self._config)
+        encoded = encode_call(entry, self._config)
         for field, problem in encoded.problems.items():
             self._tally.warn(f"calls:{field}", problem)
         return encoded.body
 
     def _encode_signal(self, entry: Entry) -> bytes:
-        encoded = encode_signal(entry[1], self._config)
+        encoded = encode_signal(entry, self._config)
         for field, problem in encoded.problems.items():
             self._tally.warn(f"signals:{field}", problem)
         return encoded.body

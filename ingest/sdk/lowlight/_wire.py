@@ -10,12 +10,13 @@ import json
 import math
 import re
 import reprlib
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 from lowlight._config import Config
 from lowlight._fields import CALL_FIELDS, SIGNAL_FIELDS
 from lowlight._held import HUGE_BYTES, AsText, RawBody
 from lowlight._json import plain, to_json
+from lowlight._queue import Entry
 from lowlight._responses import UnknownResponse, get, read_response, read_usage
 from lowlight._texts import SHORT_CHARS, may_leave, short, shortened
 
@@ -44,31 +45,30 @@ class Encoded(NamedTuple):
     problems: Problems
 
 
-def encode_call(values: Tuple[Any, ...], size: int, config: Config) -> Encoded:
+def encode_call(entry: Entry, config: Config) -> Encoded:
     """Return a call's JSON.
 
     Args:
-        values: as `Client.record` queues them, in the order of CALL_FIELDS.
-        size: about how many bytes they hold.
+        entry: as `Client.record` queues it.
         config: its environment and release stand in where the call names none; it says what may leave.
     """
     problems: Problems = {}
-    call = _call(dict(zip(CALL_FIELDS, values)), problems)
+    call = _call(dict(zip(CALL_FIELDS, entry)), problems)
     call.setdefault("environment", config.environment)
     call.setdefault("release", config.release)
     call = {name: value for name, value in call.items() if value is not None}
     call = may_leave(call, config, problems)
-    body = to_json(call, bounded=size >= HUGE_BYTES)
+    body = to_json(call, bounded=entry[1] >= HUGE_BYTES)
     if len(body) > CALL_BYTES_MAX:
         body = to_json(shortened(plain(call), CALL_BYTES_MAX))
         problems["texts"] = f"a call of over {CALL_BYTES_MAX // 2**20} MiB was sent with its texts shortened"
     return Encoded(body, problems)
 
 
-def encode_signal(values: Tuple[Any, ...], config: Config) -> Encoded:
+def encode_signal(entry: Entry, config: Config) -> Encoded:
     """Return a signal's JSON; see `encode_call`."""
     problems: Problems = {}
-    fields = dict(zip(SIGNAL_FIELDS, values))
+    fields = dict(zip(SIGNAL_FIELDS, entry))
     signal = {
         name: _word(fields[name])
         for name in ("id", "call_id", "response_id", "trace_id", "span_id", "session_id", "kind", "comment")

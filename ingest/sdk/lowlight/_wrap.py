@@ -10,7 +10,6 @@ that bodies are read by the HTTP response's `iter_bytes`. Nothing is added to th
 """
 
 import inspect
-import weakref
 from typing import TYPE_CHECKING, Any, AsyncIterator, Callable, Dict, Iterator, List, Optional
 
 from lowlight._calls import Clock, ended_by, told_inside
@@ -152,40 +151,13 @@ class Watch:
             else:
                 if "event-stream" in http.headers.get("content-type", ""):
                     self._events = Events()
-                self._tap(http)
+                http._lowlight = self
+                http.__class__ = _watched_kind(type(http))
         except Exception as problem:
             _failed_at(self._client, problem)
 
-    def _tap(self, http: Any) -> None:
-        """Look at the body while the application reads it, however it does.
-
-        The HTTP response must not refer to itself: a stream that the application drops is closed at once
-        only where nothing waits for the garbage collector.
-        """
-        kind = type(http)
-        the_http = weakref.ref(http)
-
-        def iter_bytes(*args: Any, **named: Any) -> Iterator[bytes]:
-            return self._read(kind.iter_bytes(the_http(), *args, **named))
-
-        def aiter_bytes(*args: Any, **named: Any) -> AsyncIterator[bytes]:
-            return self._aread(kind.aiter_bytes(the_http(), *args, **named))
-
-        def close() -> None:
-            try:
-                kind.close(the_http())
-            finally:
-                self._closed()
-
-        async def aclose() -> None:
-            try:
-                await kind.aclose(the_http())
-            finally:
-                self._closed()
-
-        http.iter_bytes, http.aiter_bytes, http.close, http.aclose = iter_bytes, aiter_bytes, close, aclose
-
-    def _read(self, parts: Iterator[bytes]) -> Iterator[bytes]:
+    def read(self, parts: Iterator[bytes]) -> Iterator[bytes]:
+        """Hand the body on as it is read, and look at it."""
         try:
             while True:
                 self._is_reading = True
@@ -198,14 +170,15 @@ class Watch:
                 self._take(part)
                 yield part
         except GeneratorExit:
-            self._closed()
+            self.closed()
             raise
         except BaseException as error:
             self.failed(error)
             raise
         self._ended()
 
-    async def _aread(self, parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async def aread(self, parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Do the same as `read`."""
         try:
             while True:
                 self._is_reading = True
@@ -218,7 +191,7 @@ class Watch:
                 self._take(part)
                 yield part
         except GeneratorExit:
-            self._closed()
+            self.closed()
             raise
         except BaseException as error:
             self.failed(error)
@@ -244,7 +217,7 @@ class Watch:
         """The body was read to its end."""
         self._tell(self._last_ms, **self._come_by_now())
 
-    def _closed(self) -> None:
+    def closed(self) -> None:
         """The body was closed: by the package after its end, or because nobody wants the rest."""
         if self._is_over or self._is_reading:  # the HTTP client closes at the end of the body, while it reads
             return
@@ -287,6 +260,48 @@ class Watch:
             told_inside(self._client.record, fields, self._scope)
         except Exception as problem:
             _failed_at(self._client, problem)
+
+
+_watched_kinds: Dict[type, type] = {}
+
+
+def _watched_kind(kind: Any) -> type:
+    """A class of HTTP response like `kind`, whose watch sees the body while the application reads it.
+
+    A class, and not methods put onto the one response: those would hold it in a cycle, and a stream that the
+    application drops would stay open until the garbage collector comes by.
+    """
+    if kind in _watched_kinds:
+        return _watched_kinds[kind]
+
+    class Watched(kind):  # type: ignore[misc]
+        def iter_bytes(self, *args: Any, **named: Any) -> Iterator[bytes]:
+            watch: Watch = self._lowlight
+            return watch.read(super().iter_bytes(*args, **named))
+
+        def aiter_bytes(self, *args: Any, **named: Any) -> AsyncIterator[bytes]:
+            watch: Watch = self._lowlight
+            return watch.aread(super().aiter_bytes(*args, **named))
+
+        def close(self) -> None:
+            try:
+                super().close()
+            finally:
+                self._lowlight.closed()
+
+        async def aclose(self) -> None:
+            try:
+                await super().aclose()
+            finally:
+                self._lowlight.closed()
+
+    Watched.__name__, Watched.__qualname__, Watched.__module__ = (
+        kind.__name__,
+        kind.__qualname__,
+        kind.__module__,
+    )
+    _watched_kinds[kind] = Watched
+    return Watched
 
 
 def _asked(body: Any) -> Any:
