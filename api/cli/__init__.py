@@ -21,6 +21,7 @@ _COMMANDS = {
     "import": ("api.cli.import_", "Bring in calls from a JSONL file through a mapping."),
     "report": ("api.cli.report", "Print this week's case, worst users and tail."),
     "rubric": ("api.cli.rubric", "Check, list, render, compare and test rubrics."),
+    "critic": ("api.cli.critic", "Try a critic on one call; measure what attacks on it win."),
     "rescore": ("api.cli.rescore", "Score old calls under a rubric's version in force."),
     "db": ("api.cli.db", "Bring the database to this version's schema."),
     "backup": ("api.cli.backup", "Copy the database into a file, while the server goes on."),
