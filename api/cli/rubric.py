@@ -63,7 +63,7 @@ def list_(folder: Path | None) -> None:
 @_folder
 def show(name: str, folder: Path | None) -> None:
     """Show one rubric: its question, its seven levels worst first, and its view."""
-    rubric = _named(name, _folder_or_default(folder))
+    rubric = named(name, _folder_or_default(folder))
     click.echo(f"{rubric.name}  {_version(rubric)}")
     click.echo(f"Applies to {rubric.applies_to}, weight {rubric.weight:g}.")
     click.echo(f"{_answered_without_a_model(rubric).capitalize()}.")
@@ -90,7 +90,7 @@ def render(name: str, call_or_file: str, folder: Path | None) -> None:
 
     The fence is random and differs from one time to the next.
     """
-    rubric = _named(name, _folder_or_default(folder))
+    rubric = named(name, _folder_or_default(folder))
     file = Path(call_or_file)
     call = _call_in(file) if file.suffix == ".json" or file.is_file() else _kept_call(call_or_file)
     if not rubric.applies(prompt=call.prompt, model=call.model, tags=call.tags):
@@ -102,7 +102,8 @@ def _folder_or_default(folder: Path | None) -> Path:
     return folder or load_settings().rubrics_dir
 
 
-def _named(name: str, folder: Path) -> Rubric:
+def named(name: str, folder: Path) -> Rubric:
+    """Return the rubric of a name; where there is none, say which there are."""
     rubrics = load_rubrics(folder)
     for rubric in rubrics:
         if rubric.name == name:
@@ -139,38 +140,10 @@ def _call_in(file: Path) -> CallView:
 
 
 def _kept_call(call_id: str) -> CallView:
-    """Return a call out of the database, whether or not a server runs: reading needs no writer."""
-    from sqlalchemy.exc import SQLAlchemyError
+    """Return a call out of the database."""
+    from api.cli.kept_calls import kept_call
 
-    from critic.calls import calls_by_seq
-    from dashboards.queries.call import seq_of
-    from ingest.store import reading_engine, sqlite_path
-    from ingest.tables import DEFAULT_PROJECT
-
-    url = load_settings().database_url
-    path = sqlite_path(url)
-    if path is not None and not path.exists():
-        raise click.ClickException(
-            f"There is no file {call_id} and no database {path}; "
-            "name a JSON file, or set LOWLIGHT_DATABASE_URL to the database that has the call."
-        )
-    engine = reading_engine(url)
-    try:
-        with engine.connect() as connection:
-            seq = seq_of(connection, DEFAULT_PROJECT, call_id)
-            calls = {} if seq is None else calls_by_seq(connection, [seq])
-    except SQLAlchemyError as error:
-        raise click.ClickException(
-            f"{path or 'The database'} cannot be read: {getattr(error, 'orig', None) or error}; "
-            "see LOWLIGHT_DATABASE_URL, and bring an older database up with: lowlight db upgrade"
-        ) from error
-    finally:
-        engine.dispose()
-    if seq is None or seq not in calls:
-        raise click.ClickException(
-            f"There is no file {call_id}, and no call of this id in {path or 'the database'}."
-        )
-    call = calls[seq]
+    call = kept_call(load_settings(), call_id, or_file=True)
     if call.not_judged_because:
         click.echo(f"Note: no critic judges this call: {call.not_judged_because}.", err=True)
     return call.view()
