@@ -61,6 +61,7 @@ class StoreDoor:
     """Writes into the store itself."""
 
     def __init__(self, store: OpenStore, settings: Settings) -> None:
+        self.store = store
         self._intake = Intake(store, settings)
 
     def send(self, calls: list[dict[str, Any]], signals: list[dict[str, Any]]) -> tuple[Receipt, Receipt]:

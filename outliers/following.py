@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, func, select, update
 
 from ingest.settings import Settings
 from ingest.store import Store
-from ingest.tables import Call, columns
+from ingest.tables import LatencyCount, Slice, columns
 from outliers.cases import LOWLIGHT, Case, Event, Proof, kept_case, note_event
 from outliers.comparable import Measure, measure_for, usual_p95_ms
 from outliers.frame import DAY_MS, Ints, WeekCalls, week_calls
@@ -30,10 +30,11 @@ from outliers.proof import (
     gather_recent,
 )
 from outliers.tables import WeekCase
+from outliers.tails import HOUR_MS
 from outliers.verification import HORIZON_DAYS, Outcomes, Verdict, judge, returned, spread_per_call
 from outliers.weeks import Week, week_before, week_by_id, week_of, weeks_between
 
-_case, _call = columns(WeekCase), columns(Call)
+_case, _slice, _count = columns(WeekCase), columns(Slice), columns(LatencyCount)
 
 #: A case is looked at once a day: a look reads weeks of calls, and its sequence counts every look.
 EVERY_MS = DAY_MS
@@ -322,3 +323,35 @@ def _with_others(sentence: str, n: int) -> str:
 def _back(recent: Outcomes) -> str:
     share = f"{float(recent.y.mean()):.0%}".replace("%", " %")
     return f"The trouble is back: {share} bad in the {len(recent):,} calls of the last seven days."
+
+
+def first_used_ms(
+    connection: Connection, project_id: int, case: Case, prompt_version: str | None, release: str | None
+) -> int | None:
+    """Return the hour in which a prompt version or release that is newer than the trouble was first used.
+
+    None where neither is given, it was in use before (a rollback), or no call has it yet.
+    """
+    if prompt_version is None and release is None:
+        return None
+    named = [_slice.c.project_id == project_id]
+    if prompt_version is not None:
+        prompt, _, version = prompt_version.rpartition("@")
+        prompts = prompt or next(
+            (
+                str(part.value).rpartition("@")[0] if part.field == "prompt_version" else str(part.value)
+                for part in case.cohort.condition.parts
+                if part.field in ("prompt", "prompt_version")
+            ),
+            "",
+        )
+        named.append(_slice.c.prompt_version == version)
+        if prompts:
+            named.append(_slice.c.prompt == prompts)
+    if release is not None:
+        named.append(_slice.c.release == release)
+    slices = list(connection.execute(select(_slice.c.id).where(*named)).scalars())
+    hour = connection.execute(select(func.min(_count.c.hour)).where(_count.c.slice_id.in_(slices))).scalar()
+    if hour is None or hour * HOUR_MS <= case.cohort.first_seen_at_ms:
+        return None
+    return int(hour * HOUR_MS)

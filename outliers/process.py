@@ -1,7 +1,8 @@
 """The child process that keeps experiences, findings, changes and cases up to date.
 
 Flow: ingest.children starts `run_outliers` -> outliers.refresh ranks what is new -> outliers.weekly computes
-the weeks that changed -> everything is written through `Store.write`. No page waits for it.
+the weeks that changed -> outliers.following looks at the calls since a fix -> everything is written through
+`Store.write`. No page waits for it.
 """
 
 import logging
@@ -11,6 +12,7 @@ from multiprocessing.synchronize import Event
 from ingest.errors import IngestError
 from ingest.settings import Settings
 from ingest.store import Store
+from outliers.following import follow_cases
 from outliers.refresh import Ranking, new_ranking, now_ms, refresh_experience
 from outliers.weekly import compute_weeks
 
@@ -40,8 +42,12 @@ def run_outliers(settings: Settings, store: Store, stop: Event) -> None:
 def run_once(settings: Settings, store: Store, ranking: Ranking | None = None) -> int:
     """Rank what is new and compute the weeks that changed; return how many calls were ranked."""
     started = time.monotonic()
+    if ranking is None:
+        with store.read() as connection:
+            ranking = new_ranking(settings, connection)
     refreshed = refresh_experience(store, settings, ranking)
     weeks = compute_weeks(store, settings, now_ms())
+    follow_cases(store, settings, ranking.rubric_weights, now_ms())
     if refreshed.ranked or weeks:
         found = ", ".join(f"{one.week.id}: {len(one.bad)} bad, {len(one.tail)} slow" for one in weeks)
         log.info(

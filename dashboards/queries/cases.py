@@ -3,7 +3,8 @@
 Flow: outliers.cases / outliers.findings -> `case_shown`, `cohorts` -> This week, Latency, GET /v1/cases.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +15,7 @@ from dashboards.queries.calls import CallLine, lines_by_seq
 from dashboards.texts import passage
 from dashboards.words import moment
 from ingest.tables import CallText, columns
-from outliers.cases import Case, case_of, cases_of
+from outliers.cases import Case, Event, case_of, cases_of, events_of
 from outliers.findings import Finding, findings_of
 
 TEXT = columns(CallText)
@@ -62,18 +63,86 @@ class Cohort:
 
 
 @dataclass(frozen=True)
+class FixShown:
+    """What was done about a case; `at` is since when it is live, `by` who said so ("": nobody named)."""
+
+    at: datetime
+    release: str | None
+    prompt_version: str | None
+    link: str | None
+    by: str
+
+
+@dataclass(frozen=True)
+class ProofShown:
+    """Whether the fix worked.
+
+    Attributes:
+        verdict: fixed, no_change, worse or too_early.
+        sentence: the verdict with its figures.
+        before, after: mean badness of the calls under the condition, 0..1, before the fix (the people that
+            did not nominate it, weighed to the kinds of input that came after) and since; 95 % interval
+            `after_low`..`after_high`, which holds at every daily look.
+        rest_before, rest_after: the same of all other calls.
+        n_before, n_after, people_before, people_after: calls and persons compared.
+        calls_needed: about so many more calls until a verdict; null with one, or where none can come.
+        not_comparable: calls since the fix that were judged by another rubric version or critic, or not yet.
+        followed_by: what took the place of a retired prompt version, release, model or provider.
+        at: when the calls were looked at.
+    """
+
+    verdict: str
+    sentence: str
+    before: float | None
+    after: float | None
+    after_low: float | None
+    after_high: float | None
+    rest_before: float | None
+    rest_after: float | None
+    n_before: int
+    n_after: int
+    people_before: int
+    people_after: int
+    calls_needed: int | None
+    not_comparable: int
+    followed_by: tuple[str, ...]
+    at: datetime
+
+
+@dataclass(frozen=True)
+class EventShown:
+    """One thing that happened to a case.
+
+    Attributes:
+        who: a person's own name, "" where none was given; "lowlight" for what it did by itself.
+        what: nominated, picked, root_cause, owner, fixed, verdict, verified, reopened or note.
+        words: the note, the root cause, the owner's name, the verdict's sentence.
+    """
+
+    at: datetime
+    who: str
+    what: str
+    words: str
+
+
+@dataclass(frozen=True)
 class CaseShown:
     """One week's case.
 
     Attributes:
         week: "2026-W47".
-        status: nominated, picked, root_cause, fixed or verified; "so_far" while the week runs.
+        status: nominated, picked, root_cause, fixed (its proof is awaited), verified (closed) or reopened;
+            "so_far" while the week runs.
         sentence: the whole case, condition included.
         cohort: the calls that it speaks of.
         seed: the worst of them that shows it, with more of its texts than a list shows; None where it
             is not kept any more.
         root_cause, owner: written by a person; None before.
         nominated_at: None while so far.
+        fix: what was done about it; None before.
+        proof: whether that worked; None before its calls were looked at.
+        closed_at: when it was verified; None while it is open.
+        history: what happened to it, oldest first.
     """
 
     week: str
@@ -84,21 +153,27 @@ class CaseShown:
     root_cause: str | None
     owner: str | None
     nominated_at: datetime | None
+    fix: FixShown | None
+    proof: ProofShown | None
+    closed_at: datetime | None
+    history: tuple[EventShown, ...]
 
 
 def case_shown(connection: Connection, project_id: int, week_id: str, critics: list[str]) -> CaseShown | None:
     """A week's case, or what leads so far; None where no cohort stands apart from the rest."""
     case = case_of(connection, project_id, week_id)
-    return None if case is None else _case(connection, project_id, case, critics)
+    if case is None:
+        return None
+    return _case(connection, project_id, case, critics, events_of(connection, project_id, [week_id]))
 
 
 def cases_shown(
     connection: Connection, project_id: int, critics: list[str], limit: int
 ) -> tuple[CaseShown, ...]:
     """The nominated cases, newest week first."""
-    return tuple(
-        _case(connection, project_id, case, critics) for case in cases_of(connection, project_id, limit)
-    )
+    cases = cases_of(connection, project_id, limit)
+    events = events_of(connection, project_id, [case.week for case in cases], limit=100 * limit)
+    return tuple(_case(connection, project_id, case, critics, events) for case in cases)
 
 
 def cohorts(connection: Connection, project_id: int, week_id: str, about: str) -> tuple[Cohort, ...]:
@@ -106,7 +181,9 @@ def cohorts(connection: Connection, project_id: int, week_id: str, about: str) -
     return tuple(_cohort(finding) for finding in findings_of(connection, project_id, week_id, about))
 
 
-def _case(connection: Connection, project_id: int, case: Case, critics: list[str]) -> CaseShown:
+def _case(
+    connection: Connection, project_id: int, case: Case, critics: list[str], events: Sequence[Event]
+) -> CaseShown:
     seq = seq_of(connection, project_id, case.seed_call_id)
     return CaseShown(
         week=case.week,
@@ -117,6 +194,33 @@ def _case(connection: Connection, project_id: int, case: Case, critics: list[str
         root_cause=case.root_cause,
         owner=case.owner,
         nominated_at=None if case.nominated_at_ms is None else moment(case.nominated_at_ms),
+        fix=_fix(case),
+        proof=_proof(case),
+        closed_at=None if case.closed_at_ms is None else moment(case.closed_at_ms),
+        history=tuple(
+            EventShown(moment(event.at_ms), event.who, event.what, event.words)
+            for event in events
+            if event.week == case.week
+        ),
+    )
+
+
+def _fix(case: Case) -> FixShown | None:
+    if case.fix is None:
+        return None
+    kept = asdict(case.fix)
+    return FixShown(at=moment(kept.pop("at_ms")), **kept)
+
+
+def _proof(case: Case) -> ProofShown | None:
+    proof = case.proof
+    if proof is None:
+        return None
+    return ProofShown(
+        **asdict(proof.verdict),
+        not_comparable=proof.not_comparable,
+        followed_by=proof.followed_by,
+        at=moment(proof.at_ms),
     )
 
 
