@@ -70,13 +70,15 @@ def move_calls(connection: Connection, moves: Sequence[Move], *, now_ms: int) ->
             "to_inclusion": move.inclusion,
             "to_urgency": move.urgency,
             "due_ms": now_ms,
+            "forced": int(move.stratum in FORCED),
         }
         for move in moves
     ]
     wanted = [row for row, move in zip(rows, moves, strict=True) if move.chosen]
     if wanted:
         connection.execute(_REOPEN, wanted)
-    connection.execute(_MOVE, rows)
+    unused = ("due_ms", "forced")
+    connection.execute(_MOVE, [{k: v for k, v in row.items() if k not in unused} for row in rows])
 
 
 _MOVED = and_(
@@ -98,7 +100,11 @@ _REOPEN = (
         _MOVED,
         or_(
             _LEFT_OUT,
-            and_(bindparam("to_stratum").in_(list(FORCED)), SCORE.c.status.in_(("deferred", "ungraded"))),
+            # Compared one by one: a list cannot be bound where one statement is run for many rows.
+            and_(
+                bindparam("forced", type_=SCORE.c.attempts.type) == 1,
+                or_(SCORE.c.status == "deferred", SCORE.c.status == "ungraded"),
+            ),
         ),
     )
     .values({**_WAITS_AGAIN, "not_before_ms": bindparam("due_ms")})
