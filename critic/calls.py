@@ -74,6 +74,10 @@ class TakenCall:
     project: str = DEFAULT_PROJECT_NAME
     slice_id: int = 0
     latency_ms: float | None = None
+    #: characters as sent, where the store keeps only a text's head and tail
+    input_chars: int | None = None
+    output_chars: int | None = None
+    context_chars: int | None = None
 
     @property
     def not_judged_because(self) -> str | None:
@@ -103,6 +107,9 @@ class TakenCall:
             model=self.model,
             tags=self.tags,
             finish_reason=self.finish_reason,
+            input_chars=self.input_chars,
+            output_chars=self.output_chars,
+            context_chars=self.context_chars,
         )
 
     def texts(self) -> Texts:
@@ -137,6 +144,9 @@ def calls_by_seq(connection: Connection, call_seqs: Sequence[int]) -> dict[int, 
             func.coalesce(PROJECT.c.name, DEFAULT_PROJECT_NAME).label("project"),
             CALL.c.slice_id,
             CALL.c.latency_ms,
+            CALL.c.input_chars,
+            CALL.c.output_chars,
+            CALL.c.context_chars,
         )
         .join(SLICE, SLICE.c.id == CALL.c.slice_id)
         .outerjoin(PROJECT, PROJECT.c.seq == CALL.c.project_id)
@@ -230,9 +240,12 @@ def outputs_read(connection: Connection) -> int:
     return connection.scalar(select(func.count()).where(READING.c.p_fail.is_not(None))) or 0
 
 
-def reading_row(call_seq: int, reading: Reading, version: str) -> dict[str, Any]:
-    """Return the row that keeps a guard reading."""
-    return {"call_seq": call_seq, **{name: getattr(reading, name) for name in _READING}, "version": version}
+def reading_row(
+    call_seq: int, reading: Reading, version: str, marks: Sequence[Mapping[str, str]] | None
+) -> dict[str, Any]:
+    """Return the row that keeps a guard reading and what `critic.hostile` marked in the texts."""
+    seen = {name: getattr(reading, name) for name in _READING}
+    return {"call_seq": call_seq, **seen, "version": version, "marks": marks}
 
 
 def _messages(text: str) -> str | list[dict[str, Any]]:

@@ -28,6 +28,8 @@ from critic.calls import (
 from critic.choosing import Choosing, Known
 from critic.deferral import take_sampled
 from critic.drivers.local import LocalDriver
+from critic.hostile import marks_of
+from critic.local import LocalCritic, Reading
 from critic.plan import skip_reason
 from critic.rows import Move, NewScore
 from critic.sampling import FORCED, Choice, Given, is_down
@@ -85,7 +87,7 @@ class Taking:
         fresh = [call for seq, call in calls.items() if seq not in taken]
         late = [calls[seq] for seq in sorted(late_texts) if seq in calls]
         critic = self._local.critic
-        readings = await asyncio.to_thread(critic.read, [call.texts() for call in fresh + late])
+        readings, marks = await asyncio.to_thread(_seen_in, critic, fresh + late)
         read = {call.call_seq: reading.p_fail for call, reading in zip(fresh + late, readings, strict=True)}
         self.outputs_read += sum(p_fail is not None for p_fail in read.values())
         signalled = [calls[row.call_seq] for row in todo if row.reason == "signal" and row.call_seq in calls]
@@ -104,8 +106,8 @@ class Taking:
                 todo_seqs=[row.seq for row in todo],
                 scores=scores,
                 readings=[
-                    reading_row(call.call_seq, reading, critic.version)
-                    for call, reading in zip(fresh + late, readings, strict=True)
+                    reading_row(call.call_seq, reading, critic.version, marked)
+                    for call, reading, marked in zip(fresh + late, readings, marks, strict=True)
                 ],
                 reopen=sorted(late_texts),
                 placed=[row for call in late for row in _placed(call, choices.get(call.call_seq, {}))],
@@ -147,6 +149,15 @@ class Taking:
                     urgency = FORCED["thumbs_down"]
                     moves.append(Move(call_seq, critic, "thumbs_down", 1.0, urgency, chosen=True))
         return moves
+
+
+def _seen_in(
+    critic: LocalCritic, calls: Sequence[TakenCall]
+) -> tuple[Sequence[Reading], list[list[dict[str, str]] | None]]:
+    """Return what the guard saw in each call, and what in its texts looks written for a critic."""
+    texts = [call.texts() for call in calls]
+    marks = [marks_of(one.input, one.output, one.context) for one in texts]
+    return critic.read(texts), marks
 
 
 @dataclass(frozen=True)
