@@ -16,6 +16,7 @@ from critic.local import LocalCritic, Texts, fit_guard, input_text
 from critic.tables import GuardFit
 from critic.taking import Taking
 from critic.work import Work
+from ingest.packing import plain
 from ingest.tables import DEFAULT_PROJECT, Call, CallText, columns
 
 log = logging.getLogger(__name__)
@@ -55,9 +56,9 @@ def own_outputs(connection: Connection, limit: int) -> list[Texts]:
     """Return the newest answers with their inputs, heads only; calls with a huge context are left out."""
     newest = (
         select(
-            func.substr(func.coalesce(TEXT.c.input, ""), 1, CHARS_MAX).label("input"),
+            func.substr(func.coalesce(plain(TEXT.c.input), ""), 1, CHARS_MAX).label("input"),
             TEXT.c.input_json,
-            func.substr(TEXT.c.output, 1, CHARS_MAX).label("output"),
+            func.substr(plain(TEXT.c.output), 1, CHARS_MAX).label("output"),
             TEXT.c.context,
         )
         .join(CALL, CALL.c.seq == TEXT.c.call_seq)

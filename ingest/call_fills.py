@@ -70,6 +70,8 @@ def _fill_texts(connection: Connection, seq: int, told: NewCall) -> bool:
     """Write the texts that the call lacks; return whether there were any."""
     if told.text is None:
         return False
+    if connection.dialect.name == "sqlite":
+        told.pack()
     said = dict(zip(TEXT_COLUMNS, told.text, strict=True))
     kept = connection.execute(select(TEXT).where(TEXT.c.call_seq == seq)).mappings().first()
     missing = [name for name in _TEXTS if said[name] is not None and (kept is None or kept[name] is None)]

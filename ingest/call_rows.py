@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from ingest.latency import OVER, bucket_of, per_output_token_ms
+from ingest.packing import PACKED_CHARS_MIN, packed
 from ingest.texts import KeptText, kept_context, kept_messages, kept_text
 from ingest.wire import Call, epoch_ms
 
@@ -78,6 +79,7 @@ TEXT_COLUMNS = (
     "context",
     "marks",
 )
+_INPUT, _OUTPUT = TEXT_COLUMNS.index("input"), TEXT_COLUMNS.index("output")
 
 
 @dataclass(slots=True)
@@ -108,6 +110,15 @@ class NewCall:
     weight: float
     seq: int = 0
     slice_id: int = 0
+
+    def pack(self) -> None:
+        """Pack the texts for a SQLite file; once is enough."""
+        if self.text is not None:
+            sent, answer = self.text[_INPUT], self.text[_OUTPUT]
+            if isinstance(sent, str) and len(sent) >= PACKED_CHARS_MIN:
+                self.text = (packed(sent), *self.text[_INPUT + 1 :])
+            if isinstance(answer, str) and len(answer) >= PACKED_CHARS_MIN:
+                self.text = (*self.text[:_OUTPUT], packed(answer), *self.text[_OUTPUT + 1 :])
 
 
 class BadText(ValueError):

@@ -90,6 +90,9 @@ def keep_calls(
     fresh = calls if taken == len(calls) else _those_taken(connection, calls, first)
     if not fresh:
         return Kept(0, found)
+    if connection.dialect.name == "sqlite":
+        for call in fresh:
+            call.pack()
     texts = [(call.seq, *call.text) for call in fresh if call.text is not None]
     insert_rows(connection, "call_text", ("call_seq", *TEXT_COLUMNS), texts)
     insert_rows(connection, "todo", ("call_seq", "reason"), [(call.seq, "new") for call in fresh])

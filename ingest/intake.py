@@ -18,7 +18,7 @@ from ingest.latency import SLICES_MAX
 from ingest.rejections import Rejection
 from ingest.settings import Settings
 from ingest.signal_writes import Counted, keep_labels, keep_signals
-from ingest.store import OpenStore
+from ingest.store import OpenStore, sqlite_path
 from ingest.texts import kept_text
 from ingest.wire import COMMENT_BYTES_MAX, Call, Label, Receipt, Sent, Signal, epoch_ms
 
@@ -69,6 +69,7 @@ class Intake:
     def __init__(self, store: OpenStore, settings: Settings) -> None:
         self._store = store
         self._settings = settings
+        self._packs = sqlite_path(store.database_url) is not None
         self._slices: dict[int, dict[SliceKey, int]] = {}
 
     def accept_calls(self, project_id: int, sent: Sent[Call]) -> Receipt:
@@ -99,6 +100,9 @@ class Intake:
                 sent.reject(index, error.field, str(error))
         slices = self._slices.setdefault(project_id, {})
 
+        if self._packs:  # here, in the caller's thread, and not in the writer's
+            for new in calls:
+                new.pack()
         told, n = _Told.of(sent), len(calls)
 
         def receipt(kept: Kept | None) -> Receipt:

@@ -18,6 +18,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.pool import NullPool
 
 from ingest.errors import BadSettings
+from ingest.packing import teach
 from ingest.writer import Writer
 
 T = TypeVar("T")
@@ -121,6 +122,7 @@ def reading_engine(database_url: str) -> Engine:
     @event.listens_for(engine, "connect")
     def _open(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
+        teach(connection)
         connection.execute("pragma query_only = on")
         # Only the writer checkpoints: SQLite before 3.51.3 can corrupt a WAL that one connection resets
         # while another commits.
@@ -146,6 +148,7 @@ def writing_engine(database_url: str, *, lock_timeout_s: float = 20.0) -> Engine
     @event.listens_for(engine, "connect")
     def _open(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
+        teach(connection)
         connection.execute("pragma journal_mode = wal")
         connection.execute("pragma synchronous = full")
         connection.execute("pragma foreign_keys = on")

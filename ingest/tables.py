@@ -9,6 +9,8 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, CheckConstraint, Index, Integer, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
+from ingest.packing import PackedText
+
 DEFAULT_PROJECT = 1
 
 #: SQLite gives only INTEGER primary keys a rowid; PostgreSQL wants BIGINT for a billion calls a day.
@@ -126,16 +128,17 @@ class CallText(SQLModel, table=True):
 
     `input` and `output` are plain text, or JSON (a list of messages) where the `_json` flag says so.
     A text over 256 KiB keeps head and tail; `marks` then names the field: {"input": "cut"} or
-    {"output": "replaced"} where NUL or lone surrogates became U+FFFD.
+    {"output": "replaced"} where NUL or lone surrogates became U+FFFD. Long ones are packed in a SQLite file
+    (`ingest.packing`): SQL that looks into them asks for `plain(column)`.
     """
 
     __tablename__ = "call_text"
 
     call_seq: int = Field(primary_key=True, sa_type=Seq)
-    input: str | None = None
+    input: str | None = Field(default=None, sa_type=PackedText)
     input_json: bool = False
     input_sha256: str | None = None
-    output: str | None = None
+    output: str | None = Field(default=None, sa_type=PackedText)
     output_json: bool = False
     output_sha256: str | None = None
     context: list[str] | None = Field(default=None, sa_type=JSON(none_as_null=True))

@@ -15,6 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ingest.packing import unpacked
+
 ROOT = Path(__file__).resolve().parents[1]
 SELECTION = ROOT / "tests" / "fixtures" / "otlp" / "captures"
 EXPECTED = ROOT / "tests" / "fixtures" / "otlp" / "expected.json"
@@ -104,6 +106,7 @@ def kept_calls(path: Path) -> dict[str, dict[str, Any]]:
     calls = {}
     for row in rows:
         for name in ("input", "output"):
+            row[name] = unpacked(row[name])
             if row.pop(f"{name}_json"):
                 row[name] = json.loads(row[name])
             if len(str(row[name])) > 2_000:

@@ -20,6 +20,7 @@ from dashboards.queries.grades import Grade, grades_of
 from dashboards.queries.slices import slice_ids
 from dashboards.texts import excerpt
 from dashboards.words import moment
+from ingest.packing import plain
 from ingest.tables import Call, CallText, Signal, Slice, columns
 from outliers.errors import BadCursor
 from outliers.tables import Experience
@@ -255,10 +256,11 @@ def _search(
 def _with_words(connection: Connection, seqs: list[int], words: str) -> set[int]:
     """Which of these calls have `words` in their input or output."""
     pattern = "%" + re.sub(r"([%_/])", r"/\1", words) + "%"
+    texts = plain(TEXT.c.input), plain(TEXT.c.output)
     if connection.dialect.name == "sqlite":  # LIKE ignores ASCII case by itself
-        holds = or_(TEXT.c.input.like(pattern, escape="/"), TEXT.c.output.like(pattern, escape="/"))
+        holds = or_(*(text.like(pattern, escape="/") for text in texts))
     else:
-        holds = or_(TEXT.c.input.ilike(pattern, escape="/"), TEXT.c.output.ilike(pattern, escape="/"))
+        holds = or_(*(text.ilike(pattern, escape="/") for text in texts))
     return set(connection.execute(select(TEXT.c.call_seq).where(TEXT.c.call_seq.in_(seqs), holds)).scalars())
 
 
