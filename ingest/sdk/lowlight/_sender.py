@@ -235,7 +235,9 @@ class Sender:
         if folder is None:
             return None
         try:
-            return Spool(folder, self._config.key, self._config.spool_bytes_max)
+            spool = Spool(folder, self._config.key, self._config.spool_bytes_max)
+            self._outbox.note_backlog(not spool.is_empty())
+            return spool
         except OSError as problem:
             self._tally.warn("spool", f"LOWLIGHT_SPOOL: {folder!r} cannot be used ({problem})")
             self._outbox.note_backlog(False)

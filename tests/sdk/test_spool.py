@@ -1,0 +1,272 @@
+"""The spool: what could not be sent is kept on the disk, and arrives once, oldest first."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import lowlight
+import pytest
+
+from tests.sdk.conftest import RunProgram
+from tests.sdk.fake_server import FakeServer, hang, keep_and_hang_up, refuse, running
+
+
+@pytest.fixture(autouse=True)
+def _no_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lowlight._sender.BACKOFF_FIRST_S", 0.05)
+
+
+@pytest.fixture
+def nowhere() -> str:
+    """An address at which nobody listens."""
+    with running() as gone:
+        return gone.url
+
+
+def spooled(folder: Path) -> list[Path]:
+    """The files with batches, oldest first."""
+    return sorted(path for path in folder.iterdir() if path.name.endswith((".calls", ".signals")))
+
+
+def wait_for_files(folder: Path, n: int) -> None:
+    deadline_s = time.monotonic() + 20
+    while len(spooled(folder)) < n:
+        assert time.monotonic() < deadline_s, spooled(folder)
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def left_behind(tmp_path: Path, nowhere: str) -> list[str]:
+    """The ids of calls that a client has left in the spool, in their order, one file each."""
+    client = lowlight.Client(nowhere, linger_s=0.0, spool=tmp_path)
+    ids = []
+    for i in range(4):
+        ids.append(client.record(str(i)))
+        wait_for_files(tmp_path, i + 1)
+    client.shutdown(1)
+    assert client.stats()["spooled"] == 4
+    assert client.stats()["dropped"] == {}
+    return ids
+
+
+def test_what_an_ended_process_left_arrives_oldest_first(
+    server: FakeServer, tmp_path: Path, left_behind: list[str]
+) -> None:
+    with lowlight.Client(server.url, spool=tmp_path) as client:
+        assert client.flush(10)
+        assert client.stats()["replayed"] == 4
+    assert list(server.calls) == left_behind
+    assert spooled(tmp_path) == []
+
+
+def test_what_is_new_does_not_overtake_what_is_old(
+    server: FakeServer, tmp_path: Path, left_behind: list[str]
+) -> None:
+    with lowlight.Client(server.url, linger_s=0.0, spool=tmp_path) as client:
+        new = client.record("new")
+        client.signal("copy", call_id=new)
+        assert client.flush(10)
+    assert [call["id"] for request in server.requests for call in request.body.get("calls", ())] == [
+        *left_behind,
+        new,
+    ]
+    assert len(server.signals) == 1
+
+
+def test_the_server_comes_back_while_the_process_runs(tmp_path: Path, nowhere: str) -> None:
+    with lowlight.Client(nowhere, linger_s=0.0, spool=tmp_path) as client:
+        ids = [client.record("4")]
+        wait_for_files(tmp_path, 1)
+        assert not client.flush(0.1)  # what lies on the disk has not arrived
+        ids.append(client.record("5"))
+        with running(int(nowhere.rpartition(":")[2])) as back:
+            assert client.flush(10)
+            assert list(back.calls) == ids
+    assert spooled(tmp_path) == []
+
+
+def test_a_replay_never_doubles(server: FakeServer, tmp_path: Path, left_behind: list[str]) -> None:
+    """Its receipt may be lost, or its process killed before the file was removed."""
+    server.orders.append(keep_and_hang_up)
+    copy = spooled(tmp_path)[1].read_bytes()
+    with lowlight.Client(server.url, spool=tmp_path) as client:
+        assert client.flush(10)
+    (tmp_path / f"{time.time_ns():020d}-1-1.nokey.calls").write_bytes(copy)
+    with lowlight.Client(server.url, spool=tmp_path) as client:
+        assert client.flush(10)
+        assert client.stats()["duplicates"] == 1
+    assert list(server.calls) == left_behind
+
+
+def test_several_processes_share_a_folder(
+    server: FakeServer, tmp_path: Path, nowhere: str, run_program: RunProgram
+) -> None:
+    record = "import lowlight\nfor i in range(20): lowlight.record(str(i))"
+    threads = [
+        threading.Thread(
+            target=run_program,
+            args=(record,),
+            kwargs={"LOWLIGHT_URL": nowhere, "LOWLIGHT_SPOOL": str(tmp_path)},
+        )
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    flush = "import lowlight\nassert lowlight.flush(20)"
+    done: list[Any] = []
+    threads = [
+        threading.Thread(
+            target=lambda: done.append(
+                run_program(flush, LOWLIGHT_URL=server.url, LOWLIGHT_SPOOL=str(tmp_path))
+            )
+        )
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [(one.returncode, one.stderr) for one in done] == [(0, "")] * 3
+    assert len(server.calls) == 60
+    sent = [call["id"] for request in server.requests for call in request.body["calls"]]
+    assert len(sent) == 60  # one process at a time had the turn
+    assert spooled(tmp_path) == []
+
+
+KILLED = """
+import os, sys, time, lowlight
+for i in range(300):
+    lowlight.record(str(i), input="x" * 1000)
+    if i % 100 == 99: time.sleep(0.7)  # longer than calls wait for company
+print("recorded", flush=True)
+time.sleep(60)
+"""
+
+
+def test_what_was_spooled_survives_kill_9(server: FakeServer, tmp_path: Path, nowhere: str) -> None:
+    environment = {**os.environ, "LOWLIGHT_URL": nowhere, "LOWLIGHT_SPOOL": str(tmp_path)}
+    process = subprocess.Popen([sys.executable, "-c", KILLED], env=environment, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"recorded\n"
+        wait_for_files(tmp_path, 3)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    (tmp_path / ".half-written.nokey.calls.part").write_bytes(b'{"id": "half')
+    with lowlight.Client(server.url, spool=tmp_path) as client:
+        assert client.flush(20)
+    assert [call["output"] for call in server.calls.values()] == [str(i) for i in range(300)]
+
+
+@pytest.mark.parametrize("trouble", ["hung", "busy", "gone"])
+def test_the_end_of_the_process_loses_nothing(
+    server: FakeServer, tmp_path: Path, nowhere: str, run_program: RunProgram, trouble: str
+) -> None:
+    source = """
+import atexit, time, lowlight
+atexit.register(lambda: print(time.monotonic() - began))  # runs last
+for i in range(1200): lowlight.record(str(i))
+lowlight.signal("copy", session_id="s")
+began = time.monotonic()
+"""
+    if trouble == "hung":
+        server.orders.append(hang(10))
+    elif trouble == "busy":
+        server.orders += [refuse(503, Retry_After="60")] * 20
+    url = nowhere if trouble == "gone" else server.url
+    done = run_program(source, LOWLIGHT_URL=url, LOWLIGHT_SPOOL=str(tmp_path))
+    assert float(done.stdout) < 2.6
+    assert "dropped" not in done.stderr
+    with running() as back, lowlight.Client(back.url, spool=tmp_path) as client:
+        assert client.flush(20)
+        kept = {call["output"] for call in back.calls.values()} | {
+            call["output"] for call in server.calls.values()
+        }
+        assert kept == {str(i) for i in range(1200)}
+        assert len(back.signals) + len(server.signals) == 1
+
+
+def test_the_folder_is_bounded_and_what_follows_waits_in_memory(
+    tmp_path: Path, nowhere: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = lowlight.Client(
+        nowhere, linger_s=0.0, spool=tmp_path, spool_bytes_max=100_000, items_max=20, timeout_s=1.0
+    )
+    for i in range(40):
+        client.record(str(i), input="x" * 20_000)
+        time.sleep(0.005)
+    assert sum(path.stat().st_size for path in spooled(tmp_path)) <= 100_000
+    client.shutdown(0.2)
+    stats = client.stats()
+    assert stats["spooled"] + sum(stats["dropped"].values()) == 40
+    assert stats["spooled"] >= 3
+    assert "is full" in caplog.text
+
+
+def test_a_folder_that_cannot_be_used_is_named_and_done_without(
+    server: FakeServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("")
+    with lowlight.Client(server.url, spool=tmp_path / "file" / "spool") as client:
+        call_id = client.record("4")
+        assert client.flush(5)
+    assert list(server.calls) == [call_id]
+    assert "LOWLIGHT_SPOOL" in caplog.text
+
+
+def test_a_file_belongs_to_its_key(server: FakeServer, tmp_path: Path, nowhere: str) -> None:
+    """So that no project's calls go to another where two share a folder."""
+    for key in ("one", "other"):
+        client = lowlight.Client(nowhere, key, linger_s=0.0, spool=tmp_path)
+        client.record(key)
+        client.shutdown(0.5)
+    assert not any("one" in path.name or "other" in path.name for path in spooled(tmp_path))
+    with lowlight.Client(server.url, "one", spool=tmp_path) as client:
+        assert client.flush(10)
+    assert [call["output"] for call in server.calls.values()] == ["one"]
+    assert server.requests[0].headers["Authorization"] == "Bearer one"
+    assert len(spooled(tmp_path)) == 1
+
+
+def test_a_batch_that_the_server_cannot_digest_blocks_nothing(
+    server: FakeServer, tmp_path: Path, left_behind: list[str]
+) -> None:
+    server.orders += [refuse(500)] * 5
+    with lowlight.Client(server.url, spool=tmp_path) as client:
+        for _ in range(100):
+            if client.flush(0.5):
+                break
+        assert client.stats()["dropped"] == {"server_error": 1}
+    assert list(server.calls) == left_behind[1:]
+
+
+def test_only_its_owner_may_read_it(tmp_path: Path, left_behind: list[str]) -> None:
+    assert {stat.S_IMODE(path.stat().st_mode) for path in spooled(tmp_path)} == {0o600}
+
+
+def test_a_forked_child_leaves_its_parents_turn_alone(
+    server: FakeServer, tmp_path: Path, run_program: RunProgram, left_behind: list[str]
+) -> None:
+    source = """
+import os, lowlight
+lowlight.record("parent")
+assert lowlight.flush(10)
+if (pid := os.fork()) == 0:
+    lowlight.record("child")
+    os._exit(0 if lowlight.flush(10) else 1)
+assert os.waitpid(pid, 0)[1] == 0
+lowlight.record("parent again")
+assert lowlight.flush(10)
+"""
+    done = run_program(source, LOWLIGHT_URL=server.url, LOWLIGHT_SPOOL=str(tmp_path))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(server.calls) == 4 + 3
