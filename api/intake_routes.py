@@ -23,6 +23,7 @@ from ingest import wire
 from ingest.intake import Intake, Prepared
 from ingest.store import OpenStore
 from ingest.tables import DEFAULT_PROJECT
+from rubrics import rubric_names
 
 router = APIRouter(prefix="/v1", tags=["intake"])
 
@@ -50,7 +51,13 @@ async def post_signals(request: Request) -> Response:
 @router.post("/labels", response_model=wire.Receipt, openapi_extra=_takes(wire.LabelBatch))
 async def post_labels(request: Request) -> Response:
     """Keep people's levels for calls; a labeller's newer level replaces the old one."""
-    return await _receipt(request, "labels", wire.parse_labels, Intake.prepare_labels)
+    # Asked of the folder each time: rubrics come and go in git while the server runs.
+    rubrics = rubric_names(request.app.state.settings.rubrics_dir)
+
+    def prepare(intake: Intake, project_id: int, sent: wire.Sent[wire.Label]) -> Prepared:
+        return intake.prepare_labels(project_id, sent, rubrics)
+
+    return await _receipt(request, "labels", wire.parse_labels, prepare)
 
 
 async def _receipt(

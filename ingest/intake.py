@@ -5,7 +5,7 @@ Flow: `ingest.wire` (Sent) -> `Intake.accept_*` prepares rows in the caller's th
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -85,9 +85,15 @@ class Intake:
         """Keep a batch of signals, whether or not their calls are here. See `accept_calls`."""
         return self._written(self.prepare_signals(project_id, sent))
 
-    def accept_labels(self, project_id: int, sent: Sent[Label]) -> Receipt:
-        """Keep a batch of labels; a labeller's newer level replaces the old one. See `accept_calls`."""
-        return self._written(self.prepare_labels(project_id, sent))
+    def accept_labels(
+        self, project_id: int, sent: Sent[Label], rubrics: Collection[str] | None = None
+    ) -> Receipt:
+        """Keep a batch of labels; a labeller's newer level replaces the old one. See `accept_calls`.
+
+        Args:
+            rubrics: names that a label may give; None takes any.
+        """
+        return self._written(self.prepare_labels(project_id, sent, rubrics))
 
     def prepare_calls(self, project_id: int, sent: Sent[Call]) -> Prepared:
         """Turn a batch into rows, for a caller that waits for the writer in its own way."""
@@ -120,10 +126,18 @@ class Intake:
         job = partial(keep_signals, project_id=project_id, rows=rows)
         return Prepared(job if rows else None, _Told.of(sent).receipt)
 
-    def prepare_labels(self, project_id: int, sent: Sent[Label]) -> Prepared:
-        """See `prepare_calls`."""
+    def prepare_labels(
+        self, project_id: int, sent: Sent[Label], rubrics: Collection[str] | None = None
+    ) -> Prepared:
+        """See `prepare_calls` and `accept_labels`."""
         at_ms = _now_ms()
-        rows = [{**label.model_dump(), "at_ms": at_ms} for _index, label, _replaced in sent.checked()]
+        rows = []
+        for index, label, _replaced in sent.checked():
+            if rubrics is None or label.rubric in rubrics:
+                rows.append({**label.model_dump(), "at_ms": at_ms})
+            else:
+                known = ", ".join(sorted(rubrics)) or "none"
+                sent.reject(index, "rubric", f"names no rubric of this server; there are: {known}")
         job = partial(keep_labels, project_id=project_id, rows=rows)
         return Prepared(job if rows else None, _Told.of(sent).receipt)
 

@@ -25,7 +25,7 @@ from pydantic import (
 )
 
 from ingest.errors import IngestError
-from ingest.rejections import Rejection, what_is_wrong
+from ingest.rejections import Rejection, not_a_number, what_is_wrong
 from ingest.texts import DEPTH_MAX, TooDeep, cleaned
 
 ITEMS_MAX = 1_000
@@ -298,6 +298,10 @@ class Sent(Generic[Item]):
             try:
                 if self._suspicious:
                     item, replaced = _cleaned_fields(item)
+                truth = _truth_for_a_number(item)
+                if truth is not None:
+                    self.reject(index, *truth)
+                    continue
                 found: Item = validate(item)
             except TooDeep as error:
                 self.reject(index, "", str(error))
@@ -322,6 +326,30 @@ _NESTED = tuple(
     (name, model.model_fields.keys())
     for name, model in (("prompt", Prompt), ("usage", Usage), ("error", Failure))
 )
+
+
+#: Fields of numbers and times, in whatever item or object they stand.
+_NUMERIC = frozenset(
+    name
+    for model in (Call, Usage, Signal, Label)
+    for name in model.model_fields
+    if name.endswith(("_ms", "_usd", "_tokens", "_chars", "_rate", "_at"))
+    or name in ("retries", "value", "value_min", "value_max", "level", "at")
+)
+
+
+def _truth_for_a_number(item: dict[str, Any]) -> tuple[str, str] | None:
+    """Return the first field whose number is true or false, and what is wrong: Python takes true for 1."""
+    if bool in set(map(type, item.values())):
+        for name, value in item.items():
+            if isinstance(value, bool) and name in _NUMERIC:
+                return name, not_a_number(value, name)
+    usage = item.get("usage")
+    if isinstance(usage, dict) and bool in set(map(type, usage.values())):
+        for name, value in usage.items():
+            if isinstance(value, bool) and name in _NUMERIC:
+                return f"usage.{name}", not_a_number(value, name)
+    return None
 
 
 def parse_calls(body: bytes) -> Sent[Call]:

@@ -7,7 +7,7 @@ Data comes from files under version control and a call's fields, and goes out as
 from rubrics.calls import AppliesTo, CallView
 from rubrics.errors import BadRubric, Problem, RubricError
 from rubrics.fences import new_fence
-from rubrics.loading import Rubric, load_rubric, load_rubrics, read_folder, rubric_of
+from rubrics.loading import Rubric, load_rubric, load_rubrics, read_folder, rubric_names, rubric_of
 from rubrics.messages import text_of
 from rubrics.rendering import Shown
 
@@ -23,6 +23,7 @@ __all__ = [
     "load_rubrics",
     "new_fence",
     "read_folder",
+    "rubric_names",
     "rubric_of",
     "text_of",
 ]

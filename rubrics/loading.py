@@ -95,6 +95,14 @@ def load_rubric(file: Path) -> Rubric:
     return loaded
 
 
+def rubric_names(folder: Path) -> frozenset[str]:
+    """Return the names of a folder's rubrics, sound or not, unread; none where there is no folder."""
+    try:
+        return frozenset(file.stem for file in folder.iterdir() if file.suffix == ".jinja")
+    except OSError:
+        return frozenset()
+
+
 def read_folder(folder: Path) -> tuple[list[Rubric], list[Problem]]:
     """Return the sound rubrics of a folder, by name, and every problem of the others."""
     try:

@@ -250,6 +250,17 @@ def test_a_newer_label_replaces_the_labellers_older_one(
     assert [tuple(row) for row in kept] == [("ada", 6), ("bob", 2)]
 
 
+def test_a_label_under_an_unknown_rubric_is_refused_with_the_known_ones(client: httpx.Client) -> None:
+    label = {"call_id": new_id(), "rubric": "tone", "labeller": "ada", "level": 2}
+    receipt = post(client, "labels", {**label, "rubric": "tones"}, label)
+    assert receipt["accepted"] == 1
+    (rejection,) = receipt["rejected"]
+    assert (rejection["index"], rejection["field"]) == (0, "rubric")
+    assert "names no rubric" in rejection["error"]
+    assert "completeness" in rejection["error"]
+    assert "tone" in rejection["error"]
+
+
 def test_a_person_was_first_seen_when_their_earliest_call_started(
     client: httpx.Client, database: sqlite3.Connection
 ) -> None:

@@ -14,6 +14,8 @@ from ingest.wire import (
     ITEMS_MAX,
     BadBody,
     Call,
+    Label,
+    Signal,
     calls_of,
     epoch_ms,
     labels_of,
@@ -51,6 +53,26 @@ def test_every_item_is_kept_or_named(items: list[Any]) -> None:
         rejection.model_dump_json()
 
 
+@settings(max_examples=300)
+@given(
+    model=st.sampled_from([calls_of, signals_of, labels_of]),
+    fields=st.dictionaries(
+        st.sampled_from([*Call.model_fields, *Signal.model_fields, *Label.model_fields]), anything, max_size=3
+    ),
+)
+@example(model=calls_of, fields={"started_at": "2026-01-01T00:00:00+99:00"})
+@example(model=calls_of, fields={"started_at": "0000-00-00"})
+@example(model=calls_of, fields={"retries": "9" * 5000})
+@example(model=calls_of, fields={"tags": {"\ud800": "x"}})
+def test_what_was_wrong_is_said_in_our_own_words(model: Any, fields: dict[str, Any]) -> None:
+    """Not in the validator's, which speak of inputs and types; and never by the words of last resort."""
+    base = {"call_id": "c", "rubric": "tone", "level": 1, "labeller": "ada", "kind": "copy"}
+    for rejection in model([{**base, **fields}]).rejected:
+        assert "Input" not in rejection.error
+        assert "should" not in rejection.error
+        assert "is not what this field takes" not in rejection.error, fields
+
+
 @settings(max_examples=200)
 @given(st.binary(max_size=64) | st.text().map(str.encode) | anything.map(lambda v: json.dumps(v).encode()))
 @example(b"[" * 100_000)
@@ -66,22 +88,31 @@ def test_a_body_that_is_no_batch_is_refused(body: bytes) -> None:
 @pytest.mark.parametrize(
     ("item", "field", "words"),
     [
-        ({"latency_ms": -1}, "latency_ms", "greater than or equal to 0"),
-        ({"latency_ms": 1e12}, "latency_ms", "less than or equal"),
+        ({"latency_ms": -1}, "latency_ms", "at least 0"),
+        ({"latency_ms": 1e12}, "latency_ms", "at most 604,800,000"),
         ({"id": "x" * 129}, "id", "128 characters"),
         ({"id": ""}, "id", "is empty"),
         ({"input": 5}, "input", "a text or a list of messages"),
         ({"output": ["a"]}, "output", "a text or a list of messages"),
         ({"context": [1]}, "context", "a text or a list of texts"),
-        ({"usage": {"input_tokens": -3}}, "usage.input_tokens", "greater than or equal to 0"),
-        ({"sample_rate": 0}, "sample_rate", "greater than 0"),
-        ({"sample_rate": 1.5}, "sample_rate", "less than or equal to 1"),
+        ({"usage": {"input_tokens": -3}}, "usage.input_tokens", "at least 0"),
+        ({"sample_rate": 0}, "sample_rate", "more than 0"),
+        ({"sample_rate": 1.5}, "sample_rate", "at most 1"),
         ({"started_at": "yesterday"}, "started_at", "ISO 8601"),
         ({"started_at": 12.5}, "started_at", "before 2000"),
         ({"error": "boom"}, "error", "must be an object"),
         ({"tags": {str(i): "x" for i in range(65)}}, "tags", "64 entries"),
-        ({"output_sha256": "abc"}, "output_sha256", "pattern"),
+        ({"output_sha256": "abc"}, "output_sha256", "64 hexadecimal digits"),
         ([], "", "must be an object"),
+        ({"latency_ms": True}, "latency_ms", "true is not a number; leave the field out"),
+        ({"cost_usd": False, "unknown": True}, "cost_usd", "false is not a number"),
+        ({"usage": {"output_tokens": True}}, "usage.output_tokens", "true is not a number"),
+        ({"started_at": True}, "started_at", "true is not a time"),
+        ({"retries": 1.5}, "retries", "whole number"),
+        ({"latency_ms": "fast"}, "latency_ms", "must be a number"),
+        ({"usage": {"input_tokens": "many"}}, "usage.input_tokens", "whole number"),
+        ({"model": True}, "model", "must be a string"),
+        ({"started_at": []}, "started_at", "ISO 8601"),
     ],
 )
 def test_a_rejection_names_the_field_and_what_was_wrong(item: Any, field: str, words: str) -> None:
@@ -99,8 +130,9 @@ def test_a_rejection_names_the_field_and_what_was_wrong(item: Any, field: str, w
         ({"kind": "thumbs_up", "trace_id": "t"}, "", "names no call"),
         ({"kind": "rating", "call_id": "c"}, "", "needs its value"),
         ({"kind": "rating", "call_id": "c", "value": 9}, "", "outside 1 to 5"),
-        ({"kind": "no good!", "call_id": "c"}, "kind", "pattern"),
+        ({"kind": "no good!", "call_id": "c"}, "kind", "a letter, then"),
         ({"call_id": "c"}, "kind", "is missing"),
+        ({"call_id": "c", "kind": "rating", "value": True}, "value", "true is not a number"),
     ],
 )
 def test_a_signal_must_say_what_and_about_what(signal: Any, field: str, words: str) -> None:
