@@ -18,6 +18,7 @@ from ingest.store import Store
 from ingest.tables import LatencyCount, Slice, columns
 from outliers.cases import LOWLIGHT, Case, Event, Proof, kept_case, note_event
 from outliers.comparable import Measure, measure_for, usual_p95_ms
+from outliers.experience_fit import weights_in_use
 from outliers.frame import DAY_MS, Ints, WeekCalls, week_calls
 from outliers.proof import (
     WEEKS_BACK,
@@ -144,6 +145,7 @@ class _Follower:
                 usual,
                 self._rubric_weights,
                 self._settings.signal_polarity,
+                self._weights(project_id),
             )
             recent = gather_recent(
                 trouble,
@@ -178,6 +180,7 @@ class _Follower:
                 by_latency=case.cohort.measure == "latency",
                 rubric_weights=self._rubric_weights,
                 polarity=self._settings.signal_polarity,
+                weights=self._weights(project_id),
             )
             used.append(measure)
             return measure.read
@@ -195,6 +198,11 @@ class _Follower:
         except NothingComesBack:
             return None
         return gathered, used[0].sources
+
+    def _weights(self, project_id: int) -> Mapping[str, float]:
+        """Return the weights in use now, the same on both sides whatever calls were ranked with."""
+        with self._store.read() as connection:
+            return weights_in_use(connection, project_id)
 
     def _weeks(self, since_ms: int) -> list[Week]:
         return weeks_between(since_ms, self._now_ms, self._settings.zone)

@@ -7,12 +7,12 @@ the cursor, so that a crash between two jobs repeats work and never skips it.
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, and_, func, select
 
 from critic.tables import GuardReading, Score
 from ingest.settings import Settings
@@ -21,9 +21,10 @@ from ingest.tables import Call, Signal, columns
 from ingest.upsert import upsert
 from outliers.evidence import evidence_of
 from outliers.experience import SliceMeans, parts_as_json, praise_of, rank, see
+from outliers.experience_fit import weights_in_use
 from outliers.history import LatencyHistory
 from outliers.tables import Experience, Progress
-from outliers.weeks import week_by_id
+from outliers.weeks import week_after, week_by_id
 from rubrics import BadRubric, load_rubrics
 
 _call, _signal, _score, _guard = columns(Call), columns(Signal), columns(Score), columns(GuardReading)
@@ -52,12 +53,20 @@ class Ranking:
     Attributes:
         rubric_weights: by rubric name.
         means: by project; running means of each part.
+        weights: by project; what each part can do, read anew by every refresh.
     """
 
     settings: Settings
     rubric_weights: Mapping[str, float]
     history: LatencyHistory = field(default_factory=LatencyHistory)
     means: dict[int, SliceMeans] = field(default_factory=dict)
+    weights: dict[int, Mapping[str, float]] = field(default_factory=dict)
+
+    def weights_of(self, connection: Connection, project_id: int) -> Mapping[str, float]:
+        """Return the weights that a project's calls are ranked with."""
+        if project_id not in self.weights:
+            self.weights[project_id] = weights_in_use(connection, project_id)
+        return self.weights[project_id]
 
     def means_of(self, project_id: int) -> SliceMeans:
         """Return the running means of one project."""
@@ -108,6 +117,7 @@ def refresh_experience(store: Store, settings: Settings, ranking: Ranking | None
     """
     with store.read() as connection:
         ranking = ranking or new_ranking(settings, connection)
+        ranking.weights.clear()
         progress: dict[str, int] = dict(connection.execute(select(_progress.c.name, _progress.c.value)).all())
         # All that was there when we began is covered by ranking its call once, whichever source names it.
         ends = {
@@ -122,9 +132,19 @@ def refresh_experience(store: Store, settings: Settings, ranking: Ranking | None
             with store.read() as connection:
                 at, seqs = _page(connection, name, at, ends[name])
                 rows = ranked_rows(connection, ranking, sorted(seqs - done))
-            store.write(partial(keep_experience, rows=rows, cursor=(name, at), now_ms=now_ms()))
+                if name == "calls":
+                    # A call that comes late may have taken a session's signal over from one ranked with it.
+                    left = sorted(_left_by_a_signal(connection, seqs) - seqs)
+                    for start in range(0, len(left), PAGE):
+                        rows += ranked_rows(connection, ranking, left[start : start + PAGE])
+            changed = {(row["project_id"], row["week"]) for row in rows}
+            with store.read() as connection:
+                compared = _weeks_compared(connection, changed, settings)
+            store.write(
+                partial(keep_experience, rows=rows, cursor=(name, at), now_ms=now_ms(), also_changed=compared)
+            )
             done |= seqs
-            weeks |= {(row["project_id"], row["week"]) for row in rows}
+            weeks |= changed
     for project_id, week_id in sorted(weeks):
         done |= _fill_latency(store, ranking, project_id, week_id)
     return Refreshed(len(done), frozenset(weeks))
@@ -147,7 +167,8 @@ def ranked_rows(connection: Connection, ranking: Ranking, seqs: Sequence[int]) -
     rows = []
     for call, parts in zip(known, seen, strict=True):
         praise = praise_of(call.evidence.signals, settings.signal_polarity)
-        ranked = rank(parts, praise, call.slice_id, ranking.means_of(call.project_id))
+        weights = ranking.weights_of(connection, call.project_id)
+        ranked = rank(parts, praise, call.slice_id, ranking.means_of(call.project_id), weights)
         rows.append(
             {
                 "call_seq": call.seq,
@@ -162,14 +183,23 @@ def ranked_rows(connection: Connection, ranking: Ranking, seqs: Sequence[int]) -
 
 
 def keep_experience(
-    connection: Connection, rows: Sequence[dict[str, Any]], cursor: tuple[str, int] | None, now_ms: int
+    connection: Connection,
+    rows: Sequence[dict[str, Any]],
+    cursor: tuple[str, int] | None,
+    now_ms: int,
+    also_changed: Collection[tuple[int, str]] = (),
 ) -> None:
-    """Write job: keep the rows, note that their weeks have changed, and move the cursor."""
+    """Write job: keep the rows, note that their weeks have changed, and move the cursor.
+
+    Args:
+        also_changed: other (project, week) whose findings are made from these calls too.
+    """
     if rows:
         kept = upsert(connection, _experience)
         new = {name: kept.excluded[name] for name in ("week", "p_bad", "parts", "latency_p95_ms")}
         connection.execute(kept.on_conflict_do_update(index_elements=["call_seq"], set_=new), list(rows))
     progress = {week_mark(row["project_id"], row["week"]): now_ms for row in rows}
+    progress |= {week_mark(*one): now_ms for one in also_changed}
     if cursor is not None:
         progress[cursor[0]] = cursor[1]
     keep_progress(connection, progress)
@@ -202,6 +232,60 @@ def _page(connection: Connection, source: str, at: int, end: int) -> tuple[int, 
         select(grows, of_call).where(grows > at, grows <= end).order_by(grows).limit(PAGE)
     ).all()
     return (rows[-1][0] if len(rows) == PAGE else end), {seq for _value, seq in rows if seq is not None}
+
+
+def _left_by_a_signal(connection: Connection, seqs: Collection[int]) -> set[int]:
+    """Return the ranked calls of these calls' sessions that were ranked with a signal.
+
+    A session's signal belongs to its last call before it, and moves when a later one arrives after it.
+    """
+    mine = select(_call.c.project_id, _call.c.session_id).where(
+        _call.c.seq.in_(seqs), _call.c.session_id.is_not(None)
+    )
+    sessions: dict[int, set[str]] = {}
+    for project_id, session_id in connection.execute(mine.distinct()):
+        sessions.setdefault(project_id, set()).add(session_id)
+    left: set[int] = set()
+    for project_id, names in sessions.items():
+        signalled = connection.execute(
+            select(_signal.c.session_id)
+            .where(
+                _signal.c.project_id == project_id,
+                _signal.c.session_id.in_(list(names)),
+                _signal.c.call_id.is_(None),
+                _signal.c.response_id.is_(None),
+                _signal.c.span_id.is_(None),
+            )
+            .distinct()
+        ).scalars()
+        of_session = and_(_call.c.project_id == project_id, _call.c.session_id.in_(list(signalled)))
+        ranked = connection.execute(
+            select(_experience.c.call_seq, _experience.c.parts)
+            .join(_call, _call.c.seq == _experience.c.call_seq)
+            .where(of_session)
+        )
+        left |= {seq for seq, parts in ranked if parts["signals"]["known"]}
+    return left
+
+
+def _weeks_compared(
+    connection: Connection, changed: Collection[tuple[int, str]], settings: Settings
+) -> set[tuple[int, str]]:
+    """Return the weeks after these that have ranked calls: what changed in them is told against these."""
+    after = {
+        (project_id, week_after(week_by_id(week_id, settings.zone), settings.zone).id)
+        for project_id, week_id in changed
+    } - set(changed)
+    return {
+        (project_id, week_id)
+        for project_id, week_id in after
+        if connection.execute(
+            select(_experience.c.call_seq)
+            .where(_experience.c.project_id == project_id, _experience.c.week == week_id)
+            .limit(1)
+        ).scalar()
+        is not None
+    }
 
 
 def _fill_latency(store: Store, ranking: Ranking, project_id: int, week_id: str) -> set[int]:
