@@ -4,6 +4,7 @@ Flow: uvicorn -> `api.gate.Gate` -> routers. Everything the routes need lies in 
 intake, what clients dropped, and the child processes where this process started any.
 """
 
+import logging
 import platform
 import sqlite3
 from collections.abc import Mapping
@@ -12,11 +13,13 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from pydantic.json_schema import models_json_schema
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from api import (
     case_routes,
+    experience_routes,
+    explain_routes,
     intake_routes,
     langfuse_routes,
     otlp_routes,
@@ -31,9 +34,10 @@ from api.drops import ClientDrops
 from api.errors import Refused, refusal_of
 from api.gate import Gate, allowed_hosts
 from api.metrics import CONTENT_TYPE, metrics_of
+from api.openapi import document
 from api.readiness import Running, readiness
 from api.restoring import Restores
-from api.schema import newest_revision
+from api.schema import newest_revision, remedy
 from ingest import wire
 from ingest.errors import StoreUnavailable, WriterBusy
 from ingest.intake import Intake
@@ -41,6 +45,8 @@ from ingest.otlp.intake import OtlpIntake
 from ingest.probe import WriteProbe
 from ingest.settings import Settings
 from ingest.store import OpenStore
+
+log = logging.getLogger(__name__)
 
 
 def create_app(
@@ -84,12 +90,14 @@ def create_app(
     app.include_router(langfuse_routes.router)
     app.include_router(report_routes.router)
     app.include_router(rescore_routes.router)
+    app.include_router(explain_routes.router)
     app.include_router(read_routes.router)
     app.include_router(case_routes.router)
+    app.include_router(experience_routes.router)
     app.include_router(restore_routes.router)
     app.include_router(pages.router)
     _add_operations(app)
-    _document_intake(app)
+    document(app)
     return app
 
 
@@ -134,6 +142,12 @@ def _say_errors_in_one_shape(app: FastAPI) -> None:
     for kind in (Refused, wire.BadBody, WriterBusy, StoreUnavailable):
         app.add_exception_handler(kind, _ours)
 
+    @app.exception_handler(SQLAlchemyError)
+    async def _unreadable(request: Request, error: SQLAlchemyError) -> Response:
+        log.error("%s: the database could not be read", request.scope["route"].path, exc_info=error)
+        said = f"The database could not be read: {remedy(error)}"
+        return Refused(503, "store_unavailable", said, retry_after_s=5).response()
+
     @app.exception_handler(RequestValidationError)
     async def _invalid(_request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
@@ -153,19 +167,3 @@ def _say_errors_in_one_shape(app: FastAPI) -> None:
         for name, value in (error.headers or {}).items():
             response.headers[name] = value
         return response
-
-
-def _document_intake(app: FastAPI) -> None:
-    """Put the shapes of the bodies that intake reads by itself into the OpenAPI document."""
-    generated = app.openapi
-    batches = (wire.CallBatch, wire.SignalBatch, wire.LabelBatch)
-    _refs, shapes = models_json_schema(
-        [(batch, "validation") for batch in batches], ref_template="#/components/schemas/{model}"
-    )
-
-    def openapi() -> dict[str, Any]:
-        document = generated()
-        document["components"]["schemas"].update(shapes["$defs"])
-        return document
-
-    app.openapi = openapi  # type: ignore[method-assign]

@@ -5,6 +5,7 @@ Flow: request -> `api.restoring.Restores` in `app.state` -> how far it is. The f
 
 from fastapi import APIRouter, Request
 
+from api.gate import check_json
 from api.restoring import Restored, Restores
 
 router = APIRouter(prefix="/v1", tags=["operations"])
@@ -13,6 +14,7 @@ router = APIRouter(prefix="/v1", tags=["operations"])
 @router.post("/restore", status_code=202)
 async def post_restore(request: Request) -> Restored:
     """Replace the database by the copy that `lowlight restore` staged; connections wait meanwhile."""
+    check_json(request)
     return _restores(request).ask()
 
 

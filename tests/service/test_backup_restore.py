@@ -157,7 +157,7 @@ def test_a_restore_that_cannot_be_leaves_the_server_as_it_was(
     assert "no database of Lowlight's" in refused.output
     assert "is not there" in lowlight(settings, "restore", str(tmp_path / "none.db"), "--yes").output
     assert "the database itself" in lowlight(settings, "restore", str(database), "--yes").output
-    answer = client.post("/v1/restore")
+    answer = client.post("/v1/restore", json={})
     assert (answer.status_code, answer.json()["error"]["code"]) == (409, "nothing_staged")
     # What another version staged is not taken.
     staged = restoring.staged_path(database)
@@ -166,7 +166,7 @@ def test_a_restore_that_cannot_be_leaves_the_server_as_it_was(
     other.execute("update alembic_version set version_num = '9999'")
     other.commit()
     other.close()
-    assert client.post("/v1/restore").status_code == 202
+    assert client.post("/v1/restore", json={}).status_code == 202
     deadline = time.monotonic() + 30
     while (at := client.get("/v1/restore").json())["state"] == "asked" and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -1,0 +1,1 @@
+"""What production does to a server, and what it must make of it. `make faults` runs the long ones too."""
