@@ -21,6 +21,7 @@ _COMMANDS = {
     "import": ("api.cli.import_", "Bring in calls from a JSONL file through a mapping."),
     "report": ("api.cli.report", "Print this week's case, worst users and tail."),
     "case": ("api.cli.case", "Work on the week's case: pick, root cause, fix, proof."),
+    "experience": ("api.cli.experience", "Fit what makes an experience bad to the users' own thumbs."),
     "rubric": ("api.cli.rubric", "Check, list, render, compare and test rubrics."),
     "critic": ("api.cli.critic", "Try a critic on one call; measure what attacks on it win."),
     "rescore": ("api.cli.rescore", "Score old calls under a rubric's version in force."),
