@@ -12,6 +12,7 @@ from critic import drivers, queue
 from critic.budget import settle_dead
 from critic.calls import outputs_read
 from critic.drivers.local import LocalDriver
+from critic.explainer import Explainer
 from critic.money import money_for
 from critic.plan import Plan
 from critic.refit import Refitting
@@ -49,6 +50,12 @@ async def _run(settings: Settings, work: Work, configured: list[drivers.Driver],
     own = [driver for driver in configured if isinstance(driver, LocalDriver)]
     local = own[0] if own else LocalDriver(settings.base_rate)
     worker = Worker(settings, work, configured, local)
+    explainer = Explainer(
+        work,
+        [driver for driver in drivers.build(settings) if driver.leaves_machine],
+        timeout_s=settings.critic_timeout_s,
+        poll_s=settings.critic_poll_s,
+    )
     refitting = Refitting(work, worker.taking, local, settings.base_rate)
     if sqlite_path(settings.database_url) is not None:
         # One file has one server and that one critic: whatever is leased was the last one's.
@@ -65,6 +72,7 @@ async def _run(settings: Settings, work: Work, configured: list[drivers.Driver],
         group.create_task(_watch(stop, stopping))
         group.create_task(refitting.run(stopping))
         group.create_task(worker.run(stopping))
+        group.create_task(explainer.run(stopping))
 
 
 async def _watch(stop: Event, stopping: asyncio.Event) -> None:

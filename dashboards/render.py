@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
 from pydantic_core import to_json
 
+from critic import hostile
 from dashboards import charts, reasons, words
 from dashboards.queries.agreement import LABELS_READ
 from dashboards.queries.rubrics import CALLS_READ
@@ -30,6 +31,7 @@ SECTIONS = (
     ("calls", "/calls", "Calls"),
     ("latency", "/latency", "Latency"),
     ("rubrics", "/rubrics", "Rubrics"),
+    ("critic", "/critic", "Critic"),
 )
 
 
@@ -103,6 +105,7 @@ def _environment() -> Environment:
         "shares_of": reasons.shares_of,
         "shares_in_words": reasons.shares_in_words,
         "statuses_in_words": reasons.statuses_in_words,
+        "hostile_kinds": hostile.KINDS,
         "calls_read": CALLS_READ,
         "labels_read": LABELS_READ,
         "static": _static_url,

@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select
 
+from critic.explanations import ask as ask_for_words
 from ingest.tables import Call, columns
 from outliers.findings import Finding, finding_as_row, finding_from_row, findings_of
 from outliers.tables import CaseEvent, WeekCase
@@ -230,6 +231,8 @@ def put_case(
             nominated_at_ms=now_ms,
         )
     )
+    # The seed is what the team will read: its scores come with words, where a critic can write any.
+    ask_for_words(connection, seed, asked_for="nominated", now_ms=now_ms)
 
 
 def _from_row(row: dict[str, Any]) -> Case:

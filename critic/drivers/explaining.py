@@ -36,6 +36,7 @@ class Explaining(Protocol):
 
     name: str
     leaves_machine: bool
+    view_chars_max: int
 
     async def explain(self, case: Case, shares: Sequence[float]) -> Words | Verdict:
         """Return the words for the score of the case's one rubric, or the verdict that stands for none.

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from critic.tables import GuardReading, RubricVersion, Score
+from critic.tables import Explanation, GuardReading, RubricVersion, Score
 from dashboards.queries import AnyRow
 from dashboards.queries.calls import CallLine, lines_by_seq, not_by_start
 from dashboards.queries.grades import is_local, preference
@@ -21,7 +21,7 @@ from outliers.tables import Experience
 
 CALL, TEXT, SIGNAL, SLICE = columns(Call), columns(CallText), columns(Signal), columns(Slice)
 SCORE, RUBRIC, GUARD, LABEL = columns(Score), columns(RubricVersion), columns(GuardReading), columns(Label)
-EXPERIENCE = columns(Experience)
+EXPERIENCE, EXPLANATION = columns(Experience), columns(Explanation)
 
 #: Calls of a session around the one at hand; a bot's session can have thousands.
 SESSION_CALLS = 40
@@ -85,6 +85,23 @@ class CallTexts:
 
 
 @dataclass(frozen=True)
+class Words:
+    """What a critic wrote about a score, after the score was given and never part of it.
+
+    Attributes:
+        status: wanted (not written yet), written, refused or failed; `reason` says why there is no text.
+        text: the critic's own words, hostile as a call's texts; None unless written.
+        writer: the model that wrote them, as its provider names it.
+    """
+
+    status: str
+    text: str | None
+    reason: str | None
+    writer: str | None
+    written_at: datetime | None
+
+
+@dataclass(frozen=True)
 class RubricScore:
     """One critic's answer for the call under one version of one rubric.
 
@@ -99,6 +116,9 @@ class RubricScore:
         score: their mean, 1..7; None unless scored.
         draws: how many levels were drawn where the critic gives one at a time.
         why: shares of the local critic's features.
+        seen_share: share of the texts' characters that the critic was shown; None where not kept.
+        label_mass: probability that went to no level; None where the critic could say nothing else.
+        words: an explanation; None where none was asked for.
         shown: True for the answer that averages and rankings use: newest version, first critic that scored.
     """
 
@@ -118,6 +138,9 @@ class RubricScore:
     model_reported: str | None
     cost_usd: float | None
     finished_at: datetime | None
+    seen_share: float | None
+    label_mass: float | None
+    words: Words | None
     shown: bool
 
 
@@ -133,6 +156,7 @@ class Guard:
         grounding: quantile in this team's traffic of how well the source carries the output, 0..1.
         input_language, output_language: ISO 639-1; None where too short to tell.
         version: of the local critic.
+        marks: passages that look as if written for a critic: {"kind", "field", "text"}; the text is hostile.
     """
 
     p_fail: float | None
@@ -142,6 +166,7 @@ class Guard:
     input_language: str | None
     output_language: str | None
     version: str
+    marks: tuple[dict[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -238,13 +263,30 @@ def scores_of(connection: Connection, seq: int, critics: list[str]) -> tuple[Rub
         .outerjoin(RUBRIC, RUBRIC.c.blob == SCORE.c.rubric_blob)
         .where(SCORE.c.call_seq == seq, SCORE.c.occasion == "")
     ).all()
+    words = _words_of(connection, seq)
     shown: list[RubricScore] = []
     for row in sorted(rows, key=lambda row: (row.rubric, *preference(row, critics))):
-        shown.append(_rubric_score(row, first=not shown or shown[-1].rubric != row.rubric))
+        first = not shown or shown[-1].rubric != row.rubric
+        shown.append(_rubric_score(row, words.get(row.seq), first=first))
     return tuple(shown)
 
 
-def _rubric_score(row: AnyRow, *, first: bool) -> RubricScore:
+def _words_of(connection: Connection, seq: int) -> dict[int, Words]:
+    """Explanations of a call's scores, by score."""
+    rows = connection.execute(select(EXPLANATION).where(EXPLANATION.c.call_seq == seq))
+    return {
+        row.score_seq: Words(
+            row.status,
+            row.words,
+            row.reason,
+            row.model_reported or row.critic,
+            None if row.written_at_ms is None else moment(row.written_at_ms),
+        )
+        for row in rows
+    }
+
+
+def _rubric_score(row: AnyRow, words: Words | None, *, first: bool) -> RubricScore:
     return RubricScore(
         rubric=row.rubric,
         rubric_blob=row.rubric_blob,
@@ -264,6 +306,9 @@ def _rubric_score(row: AnyRow, *, first: bool) -> RubricScore:
         model_reported=row.model_reported,
         cost_usd=row.cost_usd,
         finished_at=None if row.finished_at_ms is None else moment(row.finished_at_ms),
+        seen_share=row.seen_share,
+        label_mass=row.label_mass,
+        words=words,
         shown=first,
     )
 
@@ -282,6 +327,7 @@ def guard_of(connection: Connection, seq: int) -> Guard | None:
         row.input_language,
         row.output_language,
         row.version,
+        tuple(row.marks or ()),
     )
 
 
