@@ -1,8 +1,10 @@
 """Load for the intake benchmark: realistic calls, and a client that costs little.
 
 Run as a program it posts from 8 connections for a given time and prints what was acknowledged:
-`python -m tests.bench.intake_load ADDRESS BATCH SECONDS SEED`. Bodies are made beforehand; only the ids in
-them are replaced on the way out.
+`python -m tests.bench.intake_load ADDRESS BATCH SECONDS SEED [CALLS_PER_S]`. Bodies are made beforehand; only
+the ids in them are replaced on the way out. With a rate the connections take turns at equal times, and a
+receipt's wait counts from the time its request was due, so that a slow server cannot hide behind a client
+that waits for it.
 """
 
 import json
@@ -17,7 +19,7 @@ import orjson
 
 CONNECTIONS = 8
 #: Stands in every id of a body, until the client puts the request's own number there.
-_PLACE = b"@@@@@@@@@@"
+PLACE = b"@@@@@@@@@@"
 _WORDS = """
 the a to of and in is your you for on it with that this we are can be not or have from was order refund
 account please invoice delivery password reset subscription cancel charged support agent document policy
@@ -30,7 +32,7 @@ def call_of(random_: random.Random, number: int) -> dict[str, object]:
     """Return one call: median 1.2 kB in and 0.8 kB out, up to 60 kB."""
     latency_ms = random_.lognormvariate(7, 0.8)
     return {
-        "id": f"{_PLACE.decode()}-{number}",
+        "id": f"{PLACE.decode()}-{number}",
         "started_at": f"2026-11-20T{random_.randrange(24):02}:{random_.randrange(60):02}:07.512Z",
         "latency_ms": round(latency_ms, 2),
         "first_token_ms": round(latency_ms * 0.2, 2),
@@ -63,14 +65,17 @@ def bodies(batch: int, seed: int) -> list[bytes]:
 class _Connection(threading.Thread):
     """Posts one body after another over one kept-alive connection, until told to stop."""
 
-    def __init__(self, number: int, address: str, ready: list[bytes], batch: int) -> None:
+    def __init__(
+        self, number: int, address: str, ready: list[bytes], batch: int, calls_per_s: float | None = None
+    ) -> None:
         super().__init__(daemon=True)
         self.acknowledged = 0
         self.receipt_ms: list[float] = []
         self.error = ""
         self._number = number
         self._bodies = ready
-        self._batch = batch
+        #: seconds between two requests of this connection; None: as fast as it can
+        self._every_s = None if calls_per_s is None else CONNECTIONS * batch / calls_per_s
         where = urlsplit(address)
         assert where.hostname is not None
         self._socket = socket.create_connection((where.hostname, where.port or 80))
@@ -81,14 +86,19 @@ class _Connection(threading.Thread):
     def run(self) -> None:
         """Post until `stop` is set or the server refuses."""
         sent = self._number
+        due_s = time.perf_counter() + (self._every_s or 0) * self._number / CONNECTIONS
         while not self.stop.is_set():
             place = b"%02d%08d" % (self._number, sent)
-            body = self._bodies[sent % len(self._bodies)].replace(_PLACE, place)
+            body = self._bodies[sent % len(self._bodies)].replace(PLACE, place)
             head = (
                 f"POST /v1/calls HTTP/1.1\r\nHost: {self._host}\r\nContent-Type: application/json\r\n"
                 f"Content-Length: {len(body)}\r\n\r\n"
             ).encode()
             start = time.perf_counter()
+            if self._every_s is not None:
+                if self.stop.wait(max(0.0, due_s - start)):
+                    return
+                start, due_s = due_s, due_s + self._every_s
             self._socket.sendall(head + body)
             answer = self._socket.recv(65536)
             while b"\r\n\r\n" not in answer or not answer.endswith(b"}"):
@@ -107,8 +117,9 @@ class _Connection(threading.Thread):
 def main() -> None:
     """Run the load; print {"acknowledged", "seconds", "p99_ms"} as JSON."""
     address, batch, seconds, seed = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
+    calls_per_s = float(sys.argv[5]) if len(sys.argv) > 5 else None
     ready = bodies(batch, seed)
-    connections = [_Connection(number, address, ready, batch) for number in range(CONNECTIONS)]
+    connections = [_Connection(number, address, ready, batch, calls_per_s) for number in range(CONNECTIONS)]
     start = time.perf_counter()
     for connection in connections:
         connection.start()
