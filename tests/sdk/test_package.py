@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -19,23 +20,57 @@ SOURCES = sorted(Path(lowlight.__file__).parent.glob("*.py"))
 PROJECT = Path(lowlight.__file__).parents[1] / "pyproject.toml"
 
 
-def test_it_runs_in_an_interpreter_that_has_nothing_else(server: FakeServer) -> None:
+def interpreters() -> list[str]:
+    """This interpreter, and a Python 3.9 where there is one that starts: on the path, or pyenv's."""
+    found = [sys.executable]
+    for old in (shutil.which("python3.9"), *map(str, Path.home().glob(".pyenv/versions/3.9*/bin/python"))):
+        if old and subprocess.run([old, "-c", ""], capture_output=True, check=False).returncode == 0:
+            return [*found, old]
+    return found
+
+
+@pytest.mark.parametrize("python", interpreters(), ids=lambda path: Path(path).name)
+def test_it_runs_in_an_interpreter_that_has_nothing_else(
+    server: FakeServer, tmp_path: Path, python: str
+) -> None:
     """-I and -S: no site-packages, no environment, only the SDK's own folder on the path."""
     source = f"""
 import sys
 sys.path.insert(0, {str(PROJECT.parent)!r})
 import lowlight
-lowlight.init({server.url!r})
-lowlight.record("4", input=[{{"role": "user", "content": "2+2?"}}] * 500)
+lowlight.init({server.url!r}, spool={str(tmp_path)!r}, redact=str.upper, sample=0.999999)
+
+@lowlight.observe
+def answer(question):
+    yield from question
+
+async def aanswer(question):
+    return question
+
+async def main():
+    await lowlight.observe(aanswer)("a coroutine")
+    assert await lowlight.aflush(5)
+
+with lowlight.context(session_id="s", tags={{"tenant": "acme"}}):
+    lowlight.record("4", input=[{{"role": "user", "content": "2+2?"}}] * 500)
+    "".join(answer("a generator"))
+    with lowlight.call(model="m") as call:
+        call.set("a block")
+lowlight.signal("copy", call_id=call.id)
+import asyncio
+asyncio.run(main())
 assert lowlight.flush(5)
-print(sorted({{name.partition(".")[0] for name in sys.modules}} - set(sys.stdlib_module_names)))
+assert lowlight.stats()["errors"] == 0, lowlight.stats()
+loaded = {{name.partition(".")[0] for name in sys.modules}}
+print(sorted(loaded - set(getattr(sys, "stdlib_module_names", loaded - {{"__main__", "lowlight"}}))))
 """
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", source], capture_output=True, text=True, timeout=30, check=False
+        [python, "-I", "-S", "-c", source], capture_output=True, text=True, timeout=30, check=False
     )
     assert done.stderr == ""
     assert done.stdout.strip() == "['__main__', 'lowlight']"
-    assert len(server.calls) == 1
+    texts = ["4", "A BLOCK", "A COROUTINE", "A GENERATOR"]
+    assert sorted(call["output"] for call in server.calls.values()) == texts
 
 
 def test_importing_starts_nothing_and_leaves_the_slow_modules_alone(run_program: RunProgram) -> None:

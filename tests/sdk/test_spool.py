@@ -249,6 +249,22 @@ def test_a_batch_that_the_server_cannot_digest_blocks_nothing(
     assert list(server.calls) == left_behind[1:]
 
 
+@pytest.mark.parametrize("trouble", ["key", "address", "another server"])
+def test_a_wrong_setting_costs_nothing_that_lies_there(
+    server: FakeServer, tmp_path: Path, left_behind: list[str], caplog: pytest.LogCaptureFixture, trouble: str
+) -> None:
+    url = "nonsense" if trouble == "address" else server.url
+    server.orders += [refuse(401) if trouble == "key" else refuse(404)] * 3
+    with lowlight.Client(url, spool=tmp_path) as client:
+        assert not client.flush(0.3)
+        assert client.stats()["dropped"] == {}
+    assert "LOWLIGHT_KEY" in caplog.text or "LOWLIGHT_URL" in caplog.text
+    server.orders.clear()
+    with lowlight.Client(server.url, spool=tmp_path) as client:
+        assert client.flush(10)
+    assert list(server.calls) == left_behind
+
+
 def test_only_its_owner_may_read_it(tmp_path: Path, left_behind: list[str]) -> None:
     assert {stat.S_IMODE(path.stat().st_mode) for path in spooled(tmp_path)} == {0o600}
 

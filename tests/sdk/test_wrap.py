@@ -668,6 +668,31 @@ def test_copies_and_resources_made_before_are_wrapped_too_and_nothing_twice(
     assert len(server.calls) == 3
 
 
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_stream_handed_out_by_an_observed_function_is_its_answer(
+    server: FakeServer, client: lowlight.Client, answers: Answers, address: str, is_async: bool
+) -> None:
+    answers[CHAT] = (200, CHAT_STREAM)
+
+    @client.observe(prompt="support", tags={"tenant": "acme"})
+    def answer(question: str) -> Any:
+        made = client.wrap(openai.OpenAI(api_key="k", base_url=f"{address}/v1"))
+        return made.chat.completions.create(**ASK, stream=True)
+
+    @client.observe(prompt="support", tags={"tenant": "acme"})
+    async def aanswer(question: str) -> Any:
+        made = client.wrap(openai.AsyncOpenAI(api_key="k", base_url=f"{address}/v1"))
+        return await made.chat.completions.create(**ASK, stream=True)
+
+    async def main() -> None:
+        async for _ in await aanswer("Where?"):
+            pass
+
+    asyncio.run(main()) if is_async else list(answer("Where?"))
+    told = {"input": "Where?", "prompt": {"name": "support"}, "tags": {"tenant": "acme"}}
+    assert streamed(the_call(server, client)) == {**OPENAI_CALL, **told}
+
+
 def test_another_server_of_that_protocol_can_be_named(
     server: FakeServer, client: lowlight.Client, answers: Answers, address: str
 ) -> None:

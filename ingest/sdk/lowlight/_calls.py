@@ -124,6 +124,12 @@ class OpenCall:
         else:
             told_inside(self._record, fields, self._outer)
 
+    def leave(self) -> Dict[str, Any]:
+        """End it without recording it; return what is known of it, for a stream that outlives it."""
+        with self._lock:
+            self._closed = True
+        return {name: value for name, value in self._fields.items() if value is not None}
+
     def holds(self, fields: Dict[str, Any], scope: Scope) -> bool:
         """Keep a response made inside until it is known to be the only one; False to record it now."""
         with self._lock:

@@ -62,8 +62,9 @@ def observed(client: "Client", target: Any, fields: Dict[str, Any]) -> Any:
             return _arelayed(call, result)
         if inspect.iscoroutine(result):
             return _awaited(call, result)
-        _answer(call, result)
-        call.close()
+        if not _is_left_to_its_stream(call, result):
+            _answer(call, result)
+            call.close()
         return result
 
     return run
@@ -107,6 +108,18 @@ class _Arguments:
         return value if isinstance(value, str) or is_messages else AsText(value)
 
 
+def _is_left_to_its_stream(call: OpenCall, result: Any) -> bool:
+    """Whether the function has handed out a wrapped client's stream, whose end is the call's."""
+    try:
+        watch = getattr(getattr(result, "response", None), "_lowlight", None)
+        if watch is None:
+            return False
+        watch.adopt(call.leave())
+        return True
+    except Exception:  # an object that cannot be looked at
+        return False
+
+
 def _answer(call: OpenCall, result: Any) -> None:
     """Take a function's result for the call's answer."""
     try:
@@ -114,7 +127,7 @@ def _answer(call: OpenCall, result: Any) -> None:
             call.set(output=result)
         elif any(type(get(result, name)) is list for name in ("choices", "output", "content")):
             call.set(result)
-        elif result is not None:
+        elif result is not None and not hasattr(result, "__next__") and not hasattr(result, "__anext__"):
             call.set(output=AsText(result))  # type: ignore[arg-type]
     except Exception:  # an object that cannot be looked at
         pass
@@ -129,8 +142,9 @@ async def _awaited(call: OpenCall, coroutine: Any) -> Any:
         raise
     finally:
         leave(token)
-    _answer(call, result)
-    call.close()
+    if not _is_left_to_its_stream(call, result):
+        _answer(call, result)
+        call.close()
     return result
 
 

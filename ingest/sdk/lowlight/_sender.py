@@ -11,7 +11,8 @@ receipt -> `_tally`. Calls go before signals. What happens to a batch:
   error.
 
 With a spool, a batch that is to be sent again goes to the disk instead of waiting here, and everything after
-it follows, so that the order stays; once the server answers, the disk is emptied oldest first.
+it follows, so that the order stays; once the server answers, the disk is emptied oldest first. There, what a
+wrong address or key would have us drop is kept too, until somebody has set it right.
 """
 
 import os
@@ -40,6 +41,8 @@ ENCODED_AT_ONCE = 4
 NAP_S = 0.00005
 _WRONG_SERVER = "does LOWLIGHT_URL name a Lowlight server?"
 _COME_BACK = (408, 429, 502, 503, 504)
+#: What a server says to a wrong key, and another server than Lowlight to a batch.
+_SET_UP_WRONG = (301, 302, 303, 307, 308, 401, 403, 404, 405)
 
 
 class Again(Exception):
@@ -177,7 +180,7 @@ class Sender:
             try:
                 self._transport = Transport(self._config.url, self._config.key, self._config.timeout_s)
             except BadAddress as problem:
-                self._drop("bad_address", len(bodies), str(problem))
+                self._keep_or_drop("bad_address", len(bodies), str(problem))
                 return
         whole = b'{"%s":[' % kind.encode() + b",".join(bodies) + b"]}"
         dropped = self._tally.dropped_header()
@@ -196,7 +199,8 @@ class Sender:
             self._tally.warn(f"status:{answer.status}", f"{_said(self._transport, answer)}; trying again")
             raise Again(answer.retry_after_s, is_failure=answer.status not in _COME_BACK)
         else:
-            self._drop(
+            end = self._keep_or_drop if answer.status in _SET_UP_WRONG else self._drop
+            end(
                 _reason(answer.status),
                 len(bodies),
                 f"{_said(self._transport, answer)}{_remedy(answer.status)}",
@@ -208,7 +212,7 @@ class Sender:
             return
         receipt = answer.body
         if type(receipt.get("accepted")) is not int:
-            self._drop(
+            self._keep_or_drop(
                 "no_receipt",
                 n,
                 f"{self._config.url} answered 200 without a receipt; {_WRONG_SERVER}",
@@ -298,7 +302,7 @@ class Sender:
             self._tries = 0
             self._may_hurry = True
             self._due_s = 0.0
-        except OSError as problem:
+        except Exception as problem:  # the disk's, in all likelihood; the thread must live on in any case
             self._tally.warn("spool", f"the spool {self._spool.folder!r} cannot be read ({problem})")
             self._outbox.note_backlog(False)
             self._due_s = time.monotonic() + SPOOL_LOOK_S
@@ -312,6 +316,18 @@ class Sender:
         if self._spool is not None:
             return f"meanwhile they wait in {self._spool.folder}"
         return f"up to {self._outbox.items_max} items wait"
+
+    def _keep_or_drop(self, reason: str, n: int, message: str) -> None:
+        """Give up a batch for a mistake in the settings; with a spool it can wait until that is mended.
+
+        Raises:
+            Again: it can.
+        """
+        if self._spool is None or self._outbox.abandoned:
+            self._drop(reason, n, message)
+        else:
+            self._tally.warn(reason, f"{message}; {self._where_they_wait()}")
+            raise Again()
 
     def _drop(self, reason: str, n: int, message: str) -> None:
         if not self._outbox.abandoned:  # what was given up is counted as such

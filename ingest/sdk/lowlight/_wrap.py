@@ -131,6 +131,10 @@ class Watch:
         self._body: List[bytes] = []
         self._body_bytes = 0
 
+    def adopt(self, fields: Dict[str, Any]) -> None:
+        """Be the call of an observed function that has handed out the stream."""
+        self._fields = {**self._fields, **fields}
+
     def failed(self, error: BaseException) -> None:
         """There is no answer, or no more of it."""
         self._tell(self._clock.ms(), **{**self._come_by_now(), **ended_by(error)})
