@@ -1,16 +1,26 @@
 """What the SDK costs the application that uses it: `make bench BENCH=sdk`.
 
 Import: the least of several fresh interpreters' times for `import lowlight`; the floor is the same for the
-standard modules that any such SDK needs at once (threading, logging, typing). `record()`: each call is timed
-alone, with pauses as an application has them, while the SDK's thread sends to a server in another process
-that keeps nothing; the floor appends the same fields as a dict to a `deque`.
+standard modules that any such SDK needs at once (threading, logging, typing).
+
+`record()`: each call is timed alone, in wall time, while the SDK's thread sends to a live server in another
+process that keeps nothing. Calls come in bursts of 50 with pauses of a millisecond between, as in an
+application that waits for its models; so one in fifty is the first after a pause, on a cold processor, and
+p99 is among those. Taken in rounds, of which the one with the least p99 counts: what else the machine does
+only adds. The floor appends the same fields as a dict to a `deque`, in the same bursts. `cpu_us_per_call` is
+the processor time of the whole process, the sending included, for each call.
+
+Memory: 1,000,000 calls with texts of their own are offered while the server is away; what the process has
+grown by, beside the 64 MiB that the queue may hold.
 """
 
 import multiprocessing
+import resource
 import subprocess
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from types import SimpleNamespace
 from typing import Any
@@ -25,13 +35,34 @@ MESSAGES = [
     {"role": "system", "content": "You answer questions about parcels. " * 12},
     {"role": "user", "content": "Where is my parcel? I ordered it two weeks ago. " * 8},
 ]
+BURST = 50
+#: Grown by at most: what the queue may hold, one batch of it as JSON, and what the allocator keeps.
+GROWN_MIB_MAX = 2 * 64
+#: Run in a process of its own, so that nothing else has grown it; prints kB before and after, and drops.
+OFFERED = """
+import resource, sys, time, lowlight
+def kb():
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * resource.getpagesize() // 1024
+client = lowlight.Client("http://127.0.0.1:1")
+for i in range(100): client.record("warm", input="up")
+before, most = kb(), 0
+for i in range({offered}):
+    client.record("y" * 800 + str(i), input="x" * 1200 + str(i), session_id=str(i))
+    if i % 10_000 == 0: most = max(most, kb())
+stats = client.stats()
+print(before, max(most, kb()), stats["queued"], sum(stats["dropped"].values()))
+client.shutdown(0)
+"""
 
 
 def main() -> None:
     """Measure, print the table and the JSON line."""
     parser = options(__doc__.splitlines()[0])
-    parser.add_argument("--calls", type=int, default=40_000, help="calls recorded (default 40000)")
+    parser.add_argument("--calls", type=int, default=20_000, help="calls recorded a round (default 20000)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds (default 5)")
     parser.add_argument("--imports", type=int, default=15, help="interpreters started (default 15)")
+    parser.add_argument("--offered", type=int, default=1_000_000, help="calls without a server")
     args = parser.parse_args()
     import_ms = least_import_ms("lowlight", args.imports)
     figures = [
@@ -43,12 +74,18 @@ def main() -> None:
             holds=import_ms < 50,
         )
     ]
-    floor_us = sorted(floor_times_us(args.calls))
-    times_us, drops = record_times_us(args.calls)
-    times_us.sort()
-    for name, q in (("record_p50_us", 0.5), ("record_p99_us", 0.99), ("record_p999_us", 0.999)):
-        figures.append(Figure(name, rank(times_us, q), floor=rank(floor_us, q)))
-    figures.append(Figure("record_dropped", drops))
+    floor_us = least_p99(args.rounds, lambda: floor_times_us(args.calls))
+    with_sdk = Recording()
+    times_us = least_p99(args.rounds, lambda: with_sdk.times_us(args.calls))
+    for name, q, most_us in (("p50", 0.5, 5.0), ("p99", 0.99, 20.0), ("p999", 0.999, None)):
+        value = rank(times_us, q)
+        goal = None if most_us is None else f"< {most_us:.0f}"
+        holds = most_us is None or value < most_us
+        figures.append(Figure(f"record_{name}_us", value, floor=rank(floor_us, q), goal=goal, holds=holds))
+    figures.append(Figure("record_after_a_pause_p50_us", rank(sorted(with_sdk.after_a_pause_us), 0.5)))
+    figures.append(Figure("cpu_us_per_call", round(with_sdk.cpu_us_per_call, 1)))
+    figures.append(Figure("record_dropped", with_sdk.close()))
+    figures += offered_without_a_server(args.offered)
     report("sdk", figures)
 
 
@@ -65,43 +102,69 @@ def least_import_ms(modules: str, times: int) -> float:
     return min(found) * 1000
 
 
-def record_times_us(calls: int) -> tuple[list[float], int]:
-    """Return the time of each `record()` in microseconds, and how many calls were dropped."""
-    message = SimpleNamespace(
-        role="assistant", content="It will be with you tomorrow. " * 20, tool_calls=None
-    )
-    response = SimpleNamespace(
-        id="chatcmpl-1",
-        model="gpt-6-mini",
-        choices=[SimpleNamespace(index=0, message=message, finish_reason="stop")],
-        usage=SimpleNamespace(prompt_tokens=240, completion_tokens=120),
-    )
-    times_us = []
-    now = time.perf_counter_ns
-    spawn = multiprocessing.get_context("spawn")
-    ours, theirs = spawn.Pipe()
-    server = spawn.Process(target=serve, args=(theirs,), daemon=True)
-    server.start()
-    with lowlight.Client(ours.recv()) as client:
-        for first in range(0, calls, 2_000):
-            for i in range(first, min(first + 2_000, calls)):
-                began = now()
-                client.record(
-                    response,
-                    input=MESSAGES,
-                    latency_ms=812.5,
-                    prompt=("support-answer", "v7"),
-                    user_id="u-17",
-                    session_id="s-17",
-                    tags={"tenant": "acme"},
-                )
-                times_us.append((now() - began) / 1000)
-                if i % 50 == 0:
-                    time.sleep(0.001)  # as an application does, which waits for its model most of the time
-            client.flush(60)
-        dropped = sum(client.stats()["dropped"].values())
-    server.kill()
-    return times_us, dropped
+def least_p99(rounds: int, measured: Callable[[], list[float]]) -> list[float]:
+    """The sorted times of the round with the least p99."""
+    return min((sorted(measured()) for _ in range(rounds)), key=lambda times_us: rank(times_us, 0.99))
+
+
+class Recording:
+    """A client at work, and a live server in another process that keeps nothing."""
+
+    def __init__(self) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        ours, theirs = spawn.Pipe()
+        self._server = spawn.Process(target=serve, args=(theirs,), daemon=True)
+        self._server.start()
+        self._client = lowlight.Client(ours.recv())
+        self.after_a_pause_us: list[float] = []
+        self.cpu_us_per_call = float("inf")
+
+    def times_us(self, calls: int) -> list[float]:
+        """Return the time of each `record()` of one round, in microseconds."""
+        message = SimpleNamespace(
+            role="assistant", content="It will be with you tomorrow. " * 20, tool_calls=None
+        )
+        response = SimpleNamespace(
+            id="chatcmpl-1",
+            model="gpt-6-mini",
+            choices=[SimpleNamespace(index=0, message=message, finish_reason="stop")],
+            usage=SimpleNamespace(prompt_tokens=240, completion_tokens=120),
+        )
+        times_us = []
+        now = time.perf_counter_ns
+        record = self._client.record
+        before_s = cpu_s()
+        for i in range(calls):
+            began = now()
+            record(
+                response,
+                input=MESSAGES,
+                latency_ms=812.5,
+                prompt=("support-answer", "v7"),
+                user_id="u-17",
+                session_id="s-17",
+                tags={"tenant": "acme"},
+            )
+            times_us.append((now() - began) / 1000)
+            if i % BURST == BURST - 1:
+                time.sleep(0.001)
+            if i % 2_000 == 1_999:
+                self._client.flush(60)
+        self.after_a_pause_us = times_us[BURST::BURST]
+        self.cpu_us_per_call = min(self.cpu_us_per_call, (cpu_s() - before_s) / calls * 1e6)
+        return times_us
+
+    def close(self) -> int:
+        """End both; return how many calls were dropped."""
+        self._client.shutdown(60)
+        self._server.kill()
+        return sum(self._client.stats()["dropped"].values())
+
+
+def cpu_s() -> float:
+    """Processor time of this process so far, all threads, seconds."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
 
 
 def serve(pipe: Connection) -> None:
@@ -119,7 +182,7 @@ def floor_times_us(calls: int) -> list[float]:
     queue: deque[dict[str, Any]] = deque(maxlen=2_000)
     times_us = []
     now = time.perf_counter_ns
-    for _ in range(calls):
+    for i in range(calls):
         began = now()
         queue.append(
             {
@@ -132,7 +195,28 @@ def floor_times_us(calls: int) -> list[float]:
             }
         )
         times_us.append((now() - began) / 1000)
+        if i % BURST == BURST - 1:
+            time.sleep(0.001)
     return times_us
+
+
+def offered_without_a_server(offered: int) -> list[Figure]:
+    """How much a process grows by that records without a server, and what became of the calls."""
+    done = subprocess.run(
+        [sys.executable, "-c", OFFERED.format(offered=offered)], capture_output=True, text=True, check=True
+    )
+    before_kb, most_kb, queued, dropped = map(int, done.stdout.split())
+    grown_mib = (most_kb - before_kb) / 1024
+    return [
+        Figure(
+            "grown_without_a_server_mib",
+            round(grown_mib, 1),
+            goal="memory bounded with the server down",
+            holds=grown_mib <= GROWN_MIB_MAX and queued <= 10_000 and queued + dropped >= offered,
+        ),
+        Figure("queued_without_a_server", queued),
+        Figure("dropped_without_a_server", dropped),
+    ]
 
 
 def rank(sorted_us: list[float], q: float) -> float:
