@@ -20,7 +20,7 @@ from api.deps import SettingsDep, StoreDep
 from api.errors import Refused
 from api.read_routes import call_not_found
 from dashboards.filters import CallsQuery, LatencyQuery, WeekQuery, WindowQuery, WorstQuery
-from dashboards.pages import call, calls, latency, rubric, rubrics, this_week, worst
+from dashboards.pages import call, calls, critic, latency, rubric, rubrics, this_week, worst
 from dashboards.render import Frame, as_json, render, static_files
 from ingest.settings import Settings
 from ingest.store import Store
@@ -152,6 +152,15 @@ def get_rubric(
     if _is_twin(request):
         return _json(page)
     return _html("rubric.html", page, _frame(request, settings, "rubrics", _twin_of(request)))
+
+
+@router.get("/critic")
+@router.get("/critic.json")
+def get_critic(
+    request: Request, asked: Annotated[WindowQuery, Query()], store: StoreDep, settings: SettingsDep
+) -> Response:
+    """The critic: how far it got, what it costs, why answers are missing."""
+    return _page(request, store, settings, "critic", critic, asked)
 
 
 @router.get("/static/{name:path}")

@@ -123,13 +123,20 @@ def day_of(at_ms: int) -> int:
 
 
 def account_of(connection: Connection, project_id: int, critic: str, day: int) -> Account:
-    """Return a day's account; an untouched day is empty."""
+    """Return a day's account; an untouched day is empty. Sums that cancel out are 0, to a billionth."""
     row = connection.execute(
         select(*(DAY.c[name] for name in Account.__dataclass_fields__)).where(
             DAY.c.project_id == project_id, DAY.c.critic == critic, DAY.c.day == day
         )
     ).first()
-    return Account() if row is None else Account(**row._mapping)
+    if row is None:
+        return Account()
+    return Account(
+        **{
+            name: round(value, 9) + 0.0 if name.endswith("_usd") else value
+            for name, value in row._mapping.items()
+        }
+    )
 
 
 def reserve(

@@ -11,7 +11,7 @@ from functools import partial
 
 from critic.budget import DAY_MS, NoRoom, Reserved, Spend, Wanted, day_of, reserve
 from critic.cases import Judgement
-from critic.drivers.base import Answer, CannotJudge, Driver, Refused, Verdict
+from critic.drivers.base import Answer, CannotJudge, Driver, Refused, Unusable, Verdict
 from critic.rows import NO_BUDGET, Finished, Retry
 from critic.work import Work
 
@@ -82,10 +82,8 @@ class Purse:
         self, judgement: Judgement, verdicts: Sequence[Verdict], costs_usd: Sequence[float | None]
     ) -> Spend | None:
         """Return what to book for an answered judgement; a cost that is unknown is booked in full."""
-        # A request that was turned down (the call is too long) is not charged.
-        known = [
-            0.0 if isinstance(v, CannotJudge) else usd for v, usd in zip(verdicts, costs_usd, strict=True)
-        ]
+        # A request that was turned down is not charged.
+        known = [0.0 if _turned_down(v) else usd for v, usd in zip(verdicts, costs_usd, strict=True)]
         usd = None if any(cost is None for cost in known) else sum(cost or 0.0 for cost in known)
         return self._spend(judgement, usd)
 
@@ -138,3 +136,9 @@ class Purse:
             f"it can cost ${usd:.4f}, and ${answer.left_usd:.4f} of ${self._budget.usd:g} is left for it "
             "(LOWLIGHT_CRITIC_BUDGET_USD)"
         )
+
+
+def _turned_down(verdict: Verdict) -> bool:
+    return isinstance(verdict, CannotJudge) or (
+        isinstance(verdict, Refused | Unusable) and not verdict.charged
+    )

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from dashboards.queries.critic import CriticCoverage
 from dashboards.queries.rubrics import RubricUse
 from dashboards.words import share
 from outliers.experience import Part
@@ -29,8 +30,8 @@ def shares_in_words(parts: Sequence[Part]) -> str:
     return "Parts of it: " + (", ".join(said) or "none")
 
 
-def statuses_in_words(use: RubricUse) -> str:
-    """What became of a rubric's questions: "scored 80 %, ungraded 20 %"."""
+def statuses_in_words(use: RubricUse | CriticCoverage) -> str:
+    """What became of a rubric's or a critic's questions: "scored 80 %, ungraded 20 %"."""
     return ", ".join(f"{status} {share(n / use.n)}" for status, n in use.by_status.items() if n)
 
 

@@ -121,13 +121,18 @@ class Answer:
 
 @dataclass(frozen=True)
 class Refused:
-    """The critic declined this question. A missing answer, never a 1."""
+    """The critic declined this question. A missing answer, never a 1.
+
+    Attributes:
+        charged: whether it may have been paid for; a request that was turned down was not.
+    """
 
     reason: str
     model_reported: str | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
     cached_input_tokens: int | None = None
+    charged: bool = True
 
 
 @dataclass(frozen=True)
@@ -139,9 +144,14 @@ class CannotJudge:
 
 @dataclass(frozen=True)
 class Unusable:
-    """What came back is no seven probabilities (status `failed`)."""
+    """What came back is no seven probabilities (status `failed`).
+
+    Attributes:
+        charged: whether it may have been paid for; a request that was turned down was not.
+    """
 
     reason: str
+    charged: bool = True
 
 
 Verdict = Answer | Refused | CannotJudge | Unusable

@@ -60,7 +60,9 @@ def verdict_on(failure: Failure) -> Verdict:
         )
     if failure.too_long or status == 413:
         return CannotJudge(f"the call is longer than {failure.critic} reads")
-    return Refused(said) if failure.declined else Unusable(said)
+    if failure.declined:
+        return Refused(said, charged=False)
+    return Unusable(said, charged=False)
 
 
 def _what_to_do(failure: Failure) -> str:
