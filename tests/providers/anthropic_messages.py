@@ -71,9 +71,9 @@ class MessagesRequest(_Sent):
 
     model: str
     max_tokens: int = Field(ge=1)
-    system: list[SystemBlock]
+    system: list[SystemBlock] | str
     messages: list[UserMessage] = Field(min_length=1)
-    output_config: OutputConfig
+    output_config: OutputConfig | None = None
 
     @property
     def case(self) -> str:
@@ -82,8 +82,8 @@ class MessagesRequest(_Sent):
 
     @property
     def names(self) -> list[str]:
-        """The questions asked."""
-        return list(self.output_config.format.schema_.properties)
+        """The questions asked for as one object; none where words are asked for."""
+        return list(self.output_config.format.schema_.properties) if self.output_config else []
 
 
 def obedient(request: MessagesRequest, _name: str) -> int:
@@ -130,7 +130,8 @@ class MessagesProvider(Provider):
 
     def _message(self, sent: MessagesRequest) -> bytes:
         levels = {name: self.judge(sent, name) for name in sent.names}
-        text = json.dumps(levels) if self.text is None else self.text
+        text = json.dumps(levels) if levels else "The answer never names the day."
+        text = text if self.text is None else self.text
         content = [{"type": "text", "text": text}] if self.stop_reason == "end_turn" else []
         message = {
             "id": "msg_loopback",

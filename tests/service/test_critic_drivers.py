@@ -17,6 +17,7 @@ import pytest
 from critic.drivers import build, build_one
 from critic.drivers.base import (
     Answer,
+    Case,
     CriticMisconfigured,
     CriticUnavailable,
     Driver,
@@ -24,6 +25,7 @@ from critic.drivers.base import (
     Unusable,
     Verdict,
 )
+from critic.drivers.explaining import Words, at_most, explaining
 from critic.drivers.watching import Watch
 from ingest.errors import BadSettings
 from ingest.settings import Settings
@@ -387,6 +389,35 @@ def test_what_is_no_critic_says_what_is(settings: Settings, name: str) -> None:
 def test_an_address_may_be_the_root_the_api_or_the_endpoint(settings: Settings, where: str) -> None:
     driver: Any = build_one(f"systemone:{where}", settings)
     assert driver._posting._base_url == "http://127.0.0.1:1/v1"
+
+
+def test_words_are_asked_for_in_a_request_of_their_own(asked: Asked) -> None:
+    """Drivers that can write do; `/v1/systemone` writes no text."""
+    if asked.kind.name == "systemone":
+        assert explaining([asked.driver()], "any") == []
+        return
+    with running(chat.ChatProvider()) as chats:
+        if asked.kind.name == "openai":  # Decisions writes no text: the same model is asked as chat
+            driver: Any = asked.driver(url=f"{chats.url}/v1", key=chat.KEY, model=chat.MODEL)
+        else:
+            driver = asked.driver()
+
+        async def _explained(case: Case) -> Any:
+            try:
+                return await driver.explain(case, (0.9, 0.1, 0, 0, 0, 0, 0))
+            finally:
+                await driver.close()
+
+        words = run(_explained(case_of((rubric("tone"),), output="On Tuesday.")))
+    assert isinstance(words, Words)
+    assert words.text == "The answer never names the day."
+    assert words.input_tokens
+    (sent,) = chats.requests or asked.provider.requests
+    told = sent.system if asked.kind.name == "anthropic" else sent.messages[0].content
+    assert "1 (90%): situation 1" in told
+    assert "On Tuesday." in sent.case
+    bound = at_most(case_of((rubric("tone"),), output="On Tuesday."), (0.9, 0.1, 0, 0, 0, 0, 0))
+    assert bound.input_tokens >= (words.input_tokens or 0)
 
 
 # What only one of them has.
