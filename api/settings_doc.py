@@ -13,7 +13,8 @@ def settings_table() -> str:
     lines = ["| variable | default | meaning |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
         variable = field.validation_alias or f"LOWLIGHT_{name.upper()}"
-        default = "" if field.default is None or name == "signal_polarity" else str(field.default)
+        value = field.get_default(call_default_factory=True)
+        default = "" if value in (None, {}) else str(value)
         if name == "rubrics_dir":
             default = "the shipped ones"
         lines.append(f"| `{variable}` | {f'`{default}`' if default else ''} | {field.description} |")
