@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test faults lint bench format revision clean
+.PHONY: demo test clients faults lint bench format revision clean
 .DEFAULT_GOAL := demo
 
 $(STAMP): pyproject.toml ingest/sdk/pyproject.toml constraints.txt dev-requirements.txt
@@ -25,6 +25,10 @@ test: $(STAMP)
 # What production does to a server, at length: 100 times kill -9, a full disk, a locked file, a crowd of clients.
 faults: $(STAMP)
 	@$(BIN)/python -m pytest tests/faults -m "long or not long" -v --durations=10 $(ARGS)
+
+# The packages that docs/opentelemetry.md names, each in an environment of its own: their lines are then tested.
+clients: $(STAMP)
+	@$(BIN)/python -m tests.clients.install
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .
@@ -47,4 +51,4 @@ revision: $(STAMP)
 	@$(BIN)/python -m api.migrations.revise "$(MESSAGE)"
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .venv-clients .mypy_cache .ruff_cache .pytest_cache
