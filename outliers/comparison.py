@@ -1,16 +1,20 @@
 """Two weeks side by side: which figures moved beyond their own noise.
 
-Flow: outliers.frame.WeekCalls of a week and of the one before -> `compare` -> outliers.changes.
+Flow: outliers.frame.WeekCalls of a week, of the one before and of those before that -> `compare` ->
+outliers.changes.
 
 The noise of a share and of a cost per call is taken between persons, not calls (a ratio estimator, clustered:
 Cochran, Sampling Techniques, 3rd ed., section 6.4): one user's forty bad calls are one bad day. The noise of
 the number of calls is taken between days: it is as many times Poisson's as the days of the two weeks differ.
-False discoveries are held at 10 % over all figures compared.
+Weeks differ by more than their persons and days tell (a campaign, a holiday): where earlier weeks are known,
+their differences from one to the next say by how much, for each figure, held to what all figures of a kind
+show. False discoveries are held at 10 % over all figures compared.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -19,9 +23,17 @@ from outliers.experience import BAD_FROM
 from outliers.frame import DAY_MS, Floats, Mask, WeekCalls
 from outliers.intervals import Z95, discoveries, order_statistic_ranks, two_sided_p, wilson
 
-#: Prompts compared, busiest first, and the calls one needs in either week.
-PROMPTS_MAX = 12
-PROMPT_CALLS_MIN = 30
+#: What is told apart, and of each the busiest values, with so many calls in either week.
+FIELDS = ("prompt", "prompt_version", "model")
+VALUES_MAX = 12
+CALLS_MIN = 30
+#: A version with so large a share of its prompt's calls is the prompt.
+WHOLE = 0.95
+#: Earlier differences that what all figures of a kind show is worth, and the most that one of them counts.
+NOISE_PRIOR = 4.0
+NOISE_MAX = 25.0
+#: Median of a squared standard normal deviate.
+CHI2_MEDIAN = 0.4549
 #: Whole days needed before a number of calls can be told from the days' own swings.
 DAYS_MIN = 3
 FALSE_DISCOVERIES = 0.1
@@ -29,25 +41,60 @@ FALSE_DISCOVERIES = 0.1
 UNKNOWN = Estimate(None, None, None, 0)
 
 
-def compare(now: WeekCalls, before: WeekCalls) -> list[Change]:
-    """Return every figure of both weeks, all calls first, then the busiest prompts.
+Group = tuple[str, str] | None
+Compared = tuple[Estimate, Estimate, float | None]
+
+
+def compare(now: WeekCalls, before: WeekCalls, earlier: Sequence[WeekCalls] = ()) -> list[Change]:
+    """Return every figure of both weeks: all calls first, then the busiest prompts, versions and models.
 
     Args:
         before: the week before; for a week that still runs, the same part of it.
+        earlier: the weeks before that (or their same parts), newest first.
     """
+    groups: list[Group] = [None, *_busiest(now, before)]
+    noises = _noises([before, *earlier], groups)
     changes = []
-    for prompt in (None, *_busiest(now, before)):
-        mine, theirs = _of_prompt(now, prompt), _of_prompt(before, prompt)
+    for group in groups:
+        mine, theirs = _of_group(now, group), _of_group(before, group)
+        by, value = group or (None, None)
         for measure, compared in _COMPARED.items():
-            was, is_now, p_value = compared(before, theirs, now, mine)
-            if was.value is not None or is_now.value is not None:
-                changes.append(Change(measure, prompt, was, is_now, False, None, p_value))
+            was, is_now, z = compared(before, theirs, now, mine)
+            if was.value is None and is_now.value is None:
+                continue
+            noise = noises.get((measure, group), 1.0)
+            p_value = None if z is None else two_sided_p(z / math.sqrt(noise))
+            changes.append(Change(measure, by, value, was, is_now, False, None, p_value, round(noise, 2)))
     known = [place for place, change in enumerate(changes) if change.p_value is not None]
     moved = discoveries([changes[place].p_value or 0.0 for place in known], FALSE_DISCOVERIES)
     for place, has_moved in zip(known, moved, strict=True):
         if has_moved:
             changes[place] = replace(changes[place], moved=True, worse=_worse(changes[place]))
     return changes
+
+
+def _noises(weeks: Sequence[WeekCalls], groups: Sequence[Group]) -> dict[tuple[str, Group], float]:
+    """Return by how much weeks differed more than they tell themselves, at least 1, for each figure.
+
+    A figure's own few differences (z squared, 1 on average) are held to the median of all figures of its
+    measure; one week that had an incident counts for at most `NOISE_MAX`.
+    """
+    squares: dict[tuple[str, Group], list[float]] = {}
+    for now, before in pairwise(weeks):
+        for group in groups:
+            mine, theirs = _of_group(now, group), _of_group(before, group)
+            for measure, compared in _COMPARED.items():
+                _was, _now, z = compared(before, theirs, now, mine)
+                if z is not None:
+                    squares.setdefault((measure, group), []).append(min(z * z, NOISE_MAX))
+    usual = {}
+    for measure in _COMPARED:
+        every = [z2 for (of, _group), many in squares.items() if of == measure for z2 in many]
+        usual[measure] = max(1.0, float(np.median(every)) / CHI2_MEDIAN) if every else 1.0
+    return {
+        (measure, group): max(1.0, (sum(many) + NOISE_PRIOR * usual[measure]) / (len(many) + NOISE_PRIOR))
+        for (measure, group), many in squares.items()
+    }
 
 
 def _worse(change: Change) -> bool | None:
@@ -57,44 +104,58 @@ def _worse(change: Change) -> bool | None:
     return (change.now.value > change.before.value) == more_is_worse
 
 
-def _busiest(now: WeekCalls, before: WeekCalls) -> list[str]:
-    n: dict[str, int] = {}
-    for calls in (now, before):
-        column = calls.named.get(("prompt", ""))
-        if column is not None:
-            for name, count in zip(
-                column.names, np.bincount(column.codes, minlength=len(column.names)).tolist(), strict=True
-            ):
-                n[name] = max(n.get(name, 0), count)
-    busiest = sorted((name for name in n if name), key=lambda name: (-n[name], name))
-    # with one prompt, its figures are those of all calls
-    return [name for name in busiest if n[name] >= PROMPT_CALLS_MIN][:PROMPTS_MAX] if len(n) > 1 else []
+def _busiest(now: WeekCalls, before: WeekCalls) -> list[tuple[str, str]]:
+    """Return the busiest values of each field.
+
+    None of a field that has one, and no version that is nearly all of its prompt: the same figures told twice
+    would count as two discoveries.
+    """
+    found: list[tuple[str, str]] = []
+    prompts: dict[str, int] = {}
+    for field in FIELDS:
+        n: dict[str, int] = {}
+        for calls in (now, before):
+            column = calls.named.get((field, ""))
+            if column is not None:
+                # a code of -1 is a call without the field
+                counts = np.bincount(column.codes + 1, minlength=len(column.names) + 1)[1:]
+                for name, count in zip(column.names, counts.tolist(), strict=True):
+                    n[name] = max(n.get(name, 0), count)
+        busiest = sorted((name for name in n if name), key=lambda name: (-n[name], name))
+        if field == "prompt":
+            prompts = n
+        if field == "prompt_version":
+            most = {name: WHOLE * prompts.get(name.rpartition("@")[0], 0) for name in busiest}
+            busiest = [name for name in busiest if n[name] < most[name]]
+        if len(n) > 1:
+            found += [(field, name) for name in busiest if n[name] >= CALLS_MIN][:VALUES_MAX]
+    return found
 
 
-def _of_prompt(calls: WeekCalls, prompt: str | None) -> Mask:
-    if prompt is None:
+def _of_group(calls: WeekCalls, group: Group) -> Mask:
+    if group is None:
         return np.ones(len(calls), dtype=np.bool_)
-    column = calls.named.get(("prompt", ""))
-    if column is None or prompt not in column.names:
+    field, value = group
+    column = calls.named.get((field, ""))
+    if column is None or value not in column.names:
         return np.zeros(len(calls), dtype=np.bool_)
-    return np.asarray(column.codes == column.names.index(prompt))
-
-
-Compared = tuple[Estimate, Estimate, float | None]
+    return np.asarray(column.codes == column.names.index(value))
 
 
 def _share(
     values_of: Callable[[WeekCalls], Floats],
 ) -> Callable[[WeekCalls, Mask, WeekCalls, Mask], Compared]:
-    """Return the comparison of a share; `values_of` gives 0, 1 or NaN for each call."""
+    """Return the comparison of a share; `values_of` gives 0, 1 or NaN for each call.
+
+    A comparison returns both weeks and their difference in standard errors, None where either is unknown.
+    """
 
     def _compared(before: WeekCalls, theirs: Mask, now: WeekCalls, mine: Mask) -> Compared:
         was, was_variance = _clustered(before, values_of(before), theirs)
         is_now, variance = _clustered(now, values_of(now), mine)
         if was.value is None or is_now.value is None:
             return was, is_now, None
-        z = (is_now.value - was.value) / math.sqrt(was_variance + variance)
-        return was, is_now, two_sided_p(z)
+        return was, is_now, (is_now.value - was.value) / math.sqrt(was_variance + variance)
 
     return _compared
 
@@ -123,8 +184,7 @@ def _p95(before: WeekCalls, theirs: Mask, now: WeekCalls, mine: Mask) -> Compare
     is_now, spread = _quantile(now, mine)
     if was.value is None or is_now.value is None or not (was.value > 0 and is_now.value > 0):
         return was, is_now, None
-    z = math.log(is_now.value / was.value) / math.hypot(was_spread, spread)
-    return was, is_now, two_sided_p(z)
+    return was, is_now, math.log(is_now.value / was.value) / math.hypot(was_spread, spread)
 
 
 def _quantile(calls: WeekCalls, among: Mask) -> tuple[Estimate, float]:
@@ -145,8 +205,7 @@ def _cost_per_call(before: WeekCalls, theirs: Mask, now: WeekCalls, mine: Mask) 
     is_now, spread = _mean(now, now.cost_usd, mine)
     if not was.value or not is_now.value or not (was_spread or spread):
         return was, is_now, None
-    z = math.log(is_now.value / was.value) / math.hypot(was_spread, spread)
-    return was, is_now, two_sided_p(z)
+    return was, is_now, math.log(is_now.value / was.value) / math.hypot(was_spread, spread)
 
 
 def _mean(calls: WeekCalls, values: Floats, among: Mask) -> tuple[Estimate, float]:
@@ -174,7 +233,7 @@ def _volume(before: WeekCalls, theirs: Mask, now: WeekCalls, mine: Mask) -> Comp
     if noise is None or not was.value or not is_now.value:
         return was, is_now, None
     variance = noise * (1 / was.value + 1 / is_now.value)
-    return was, is_now, two_sided_p(math.log(is_now.value / was.value) / math.sqrt(variance))
+    return was, is_now, math.log(is_now.value / was.value) / math.sqrt(variance)
 
 
 def _by_day(calls: WeekCalls, among: Mask) -> Floats:

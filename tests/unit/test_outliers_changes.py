@@ -10,7 +10,7 @@ import pytest
 
 from ingest.settings import Settings
 from ingest.store import OpenStore
-from outliers.changes import MEASURES, Change, changes_of
+from outliers.changes import MEASURES, Change, changes_of, moved_most
 from outliers.comparison import compare
 from outliers.refresh import refresh_experience
 from outliers.weekly import compute_weeks
@@ -34,7 +34,7 @@ def weeks(seed: int, n: int = 2000, **now: Any) -> list[Change]:
 
 
 def moved(changes: list[Change]) -> set[tuple[str, str | None]]:
-    return {(change.measure, change.prompt) for change in changes if change.moved}
+    return {(change.measure, change.value) for change in changes if change.moved}
 
 
 def test_two_quiet_weeks_differ_by_noise_alone() -> None:
@@ -54,14 +54,52 @@ def test_two_quiet_weeks_differ_by_noise_alone() -> None:
     ],
 )
 def test_what_moved_is_flagged_for_its_prompt(measure: str, now: dict[str, Any], worse: bool) -> None:
-    changes = weeks(5, **now)
+    changes = weeks(8, **now)
     assert (measure, "draft") in moved(changes)
-    assert not {name for name, prompt in moved(changes) if prompt in ("faq", "summary", "welcome")}
-    [change] = [change for change in changes if (change.measure, change.prompt) == (measure, "draft")]
+    elsewhere = ("faq", "summary", "welcome", "faq@v6", "faq@v7")
+    assert not {name for name, value in moved(changes) if value in elsewhere}
+    [change] = [change for change in changes if (change.measure, change.value) == (measure, "draft")]
     assert change.worse is worse
     assert change.before.value is not None
     assert change.now.value is not None
     assert (change.now.value > change.before.value) == worse
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_weeks_that_always_differ_are_no_news(known: bool) -> None:
+    """Every week has a mood of its own for each prompt: with earlier weeks that is known to be noise."""
+    flagged = 0
+    for seed in range(10):
+        source = random.Random(100 + seed)
+        frames = []
+        for back in range(5):
+            week = week_by_id(f"2026-W{46 - back}", UTC)
+            calls = quiet_calls(source, week.since_ms, 1200)
+            mood = {prompt: source.uniform(0.05, 0.35) for prompt in ("faq", "summary", "draft", "welcome")}
+            for call in calls:
+                call["p_bad"] = 0.9 if source.random() < mood[call["prompt"]] else 0.05
+            frames.append(frame_of(calls, week))
+        changes = compare(frames[0], frames[1], frames[2:] if known else ())
+        flagged += any(measure == "bad_rate" for measure, _value in moved(changes))
+    assert flagged <= 3 if known else flagged >= 8
+
+
+def test_a_new_version_that_is_worse_is_told_once_and_with_its_calls() -> None:
+    source = random.Random(3)
+    before = quiet_calls(source, BEFORE.since_ms, 2000)
+    after = quiet_calls(source, WEEK.since_ms, 2000)
+    for call in after:
+        if call["prompt_version"] == "v7":
+            call["p_bad"] = 0.9 if source.random() < 0.5 else 0.1
+    changes = compare(frame_of(after, WEEK), frame_of(before, BEFORE))
+    assert ("bad_rate", "faq@v7") in moved(changes)
+    [version] = [one for one in changes if (one.measure, one.value) == ("bad_rate", "faq@v7")]
+    assert version.filters == {"prompt": "faq", "version": "v7"}
+    few = moved_most(changes)
+    assert few[0].measure == "bad_rate"
+    assert 0 < len(few) <= 8
+    told = [(one.measure, one.now.n) for one in few]
+    assert len(told) == len(set(told)), "a prompt of one version is told once"
 
 
 def test_one_users_bad_day_moves_nothing() -> None:
@@ -79,7 +117,7 @@ def test_more_calls_are_told_from_a_bursty_days_swings() -> None:
     before = frame_of(quiet_calls(source, BEFORE.since_ms, 2000), BEFORE)
     twice = frame_of(quiet_calls(source, WEEK.since_ms, 4000), WEEK)
     changes = compare(twice, before)
-    [calls] = [change for change in changes if (change.measure, change.prompt) == ("calls", None)]
+    [calls] = [change for change in changes if (change.measure, change.value) == ("calls", None)]
     assert (calls.moved, calls.worse) == (True, None)
     assert not [change for change in changes if change.measure == "cost_per_call_usd" and change.moved], (
         "more calls cost more together, and each as much as before"
@@ -102,14 +140,14 @@ def test_one_users_dear_day_moves_no_cost() -> None:
         call["cost_usd"] = None
     changes = compare(frame_of(calls, WEEK), before)
     assert ("cost_per_call_usd", None) not in moved(changes)
-    [cost] = [c for c in changes if (c.measure, c.prompt) == ("cost_per_call_usd", None)]
+    [cost] = [c for c in changes if (c.measure, c.value) == ("cost_per_call_usd", None)]
     known = [call["cost_usd"] for call in calls if call["cost_usd"] is not None]
     assert cost.now.n == len(known) == 1700
     assert cost.now.value == pytest.approx(sum(known) / len(known))
 
 
 def test_the_unknown_stays_unknown() -> None:
-    nothing = frame_of(quiet_calls(random.Random(1), WEEK.since_ms, 200), WEEK).up_to(WEEK.since_ms)
+    nothing = frame_of(quiet_calls(random.Random(1), WEEK.since_ms, 200), WEEK).within(WEEK, WEEK.since_ms)
     assert len(nothing) == 0
     source = random.Random(3)
     calls = [{**call, "cost_usd": None, "signals": ()} for call in quiet_calls(source, WEEK.since_ms, 200)]
@@ -153,7 +191,7 @@ def test_a_running_week_is_compared_with_the_same_part_of_the_last(
     with store.read() as connection:
         changes = changes_of(connection, 1, WEEK)
         assert changes_of(connection, 2, WEEK) == []
-    [calls] = [change for change in changes if (change.measure, change.prompt) == ("calls", None)]
+    [calls] = [change for change in changes if (change.measure, change.value) == ("calls", None)]
     assert calls.now.value == 300
     assert calls.before.value == sum(call["started_at_ms"] < BEFORE.since_ms + 72 * HOUR_MS for call in last)
     assert not calls.moved
