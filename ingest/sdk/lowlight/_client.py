@@ -26,6 +26,7 @@ from lowlight._delivery import Delivery
 from lowlight._held import copied, error_of, held_bytes
 from lowlight._ids import given_id, new_id
 from lowlight._never import never_raises
+from lowlight._process import importing
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -349,7 +350,8 @@ class Client(Delivery):
             function: what to observe.
             fields: those of `record` that are the same each time.
         """
-        from lowlight._observe import observed
+        with importing:
+            from lowlight._observe import observed
 
         def decorate(target: Any) -> Any:
             try:
@@ -373,7 +375,8 @@ class Client(Delivery):
             provider: who answers, where that is another server that speaks their protocol: "vllm".
         """
         try:
-            from lowlight._wrap import wrapped
+            with importing:
+                from lowlight._wrap import wrapped
 
             return cast(ProviderClient, wrapped(self, client, provider))
         except Exception as problem:

@@ -91,8 +91,8 @@ class Sender:
                 self._outbox.settle(entries)
             stock_up()
             self._replay_if_due()
-        while self._outbox.has_backlog and not self._outbox.abandoned and self._tries == 0:
-            self._replay_if_due()
+        while not self._outbox.abandoned and self._replay_if_due():
+            pass
         if self._spool is not None:
             self._spool.end_turn()
         if self._transport is not None:
@@ -272,21 +272,21 @@ class Sender:
             self._due_s = 0.0
         return self._due_s - time.monotonic()
 
-    def _replay_if_due(self) -> None:
-        """Send the oldest batch of the spool, where it is time to."""
+    def _replay_if_due(self) -> bool:
+        """Send the oldest batch of the spool, where it is time to; return whether one was sent."""
         if self._spool is None or self._patience_s() > 0:
-            return
+            return False
         try:
             if not self._spool.take_turn():
                 self._outbox.note_backlog(not self._spool.is_empty())
                 self._due_s = time.monotonic() + SPOOL_TURN_S
-                return
+                return False
             batch = self._spool.oldest()
             self._outbox.note_backlog(batch is not None)
             if batch is None:
                 self._spool.end_turn()
                 self._due_s = time.monotonic() + SPOOL_LOOK_S
-                return
+                return False
             failures = self._failures.get(batch.name, 0)
             try:
                 self._try(batch.kind, batch.bodies, is_last_try=failures + 1 >= FAILED_TRIES_MAX)
@@ -295,17 +295,23 @@ class Sender:
                 self._tally.count("retries")
                 self._come_back(again)
                 self._spool.end_turn()
-                return
+                return False
+            if (
+                self._outbox.abandoned
+            ):  # and with it perhaps a half of what was too large: rather send it twice
+                return False
             self._spool.remove(batch)
             self._tally.count("replayed", len(batch.bodies))
             self._failures = {}
             self._tries = 0
             self._may_hurry = True
             self._due_s = 0.0
+            return True
         except Exception as problem:  # the disk's, in all likelihood; the thread must live on in any case
             self._tally.warn("spool", f"the spool {self._spool.folder!r} cannot be read ({problem})")
             self._outbox.note_backlog(False)
             self._due_s = time.monotonic() + SPOOL_LOOK_S
+            return False
 
     def _come_back(self, again: Again) -> None:
         self._tries += 1
@@ -323,7 +329,7 @@ class Sender:
         Raises:
             Again: it can.
         """
-        if self._spool is None or self._outbox.abandoned:
+        if self._spool is None:
             self._drop(reason, n, message)
         else:
             self._tally.warn(reason, f"{message}; {self._where_they_wait()}")

@@ -88,7 +88,7 @@ class Gathered:
             return self._final
         if not self._shape:
             return None
-        blocks = [self._block(key) for key in sorted(self._blocks, key=str)]
+        blocks = [self._block(key) for key in sorted(self._blocks)]
         found = {**self._head, "usage": self._usage or None}
         if self._shape == "choices":
             message: Dict[str, Any] = {
@@ -154,8 +154,9 @@ class Gathered:
             self._say("content", get(choice, "text"))
             self._say("refusal", get(delta, "refusal"))
             self._say("content", get(get(delta, "audio"), "transcript"))
-            for call in get(delta, "tool_calls") or ():
-                key = get(call, "index") or 0
+            calls = get(delta, "tool_calls")
+            for call in calls if type(calls) is list else ():
+                key = _place(call, "index")
                 block = self._blocks.setdefault(key, {})
                 inner = get(call, "function") or get(call, "custom")
                 for name, value in (("id", get(call, "id")), ("name", get(inner, "name"))):
@@ -173,9 +174,9 @@ class Gathered:
         response = get(event, "response")
         if response is not None:
             self._note(response, "id", "model")
-        key = get(event, "output_index")
+        key = _place(event, "output_index")
         if kind in ("response.completed", "response.incomplete", "response.failed", "response.cancelled"):
-            self._final = response
+            self._final = response if type(get(response, "output")) is list else None
             self.is_complete = True
             if get(response, "error") is not None:
                 self._fail(get(response, "error"))
@@ -195,7 +196,7 @@ class Gathered:
     def _add_message(self, kind: str, event: Any) -> None:
         """Events of Anthropic's messages."""
         self._shape = "content"
-        key = get(event, "index")
+        key = _place(event, "index")
         delta = get(event, "delta")
         if kind == "message_start":
             message = get(event, "message")
@@ -222,6 +223,12 @@ class Gathered:
             value = get(usage, name)
             if value is not None:
                 self._usage[name] = value
+
+
+def _place(thing: Any, name: str) -> int:
+    """Where in the answer a piece belongs; the first place where that is not said."""
+    place = get(thing, name)
+    return place if type(place) is int else 0
 
 
 _MESSAGE_EVENTS = frozenset(

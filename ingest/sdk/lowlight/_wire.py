@@ -128,12 +128,11 @@ def _call(fields: Dict[str, Any], problems: Problems) -> Dict[str, Any]:
 
 
 def _unpacked(raw: RawBody) -> Any:
-    """The JSON of a response whose body the application read by itself; a text that is none as it is."""
-    text = raw.content.decode("utf-8", "replace")
+    """The JSON of a response whose body the application has read by itself."""
     try:
-        return json.loads(text)
+        return json.loads(raw.content)
     except ValueError:
-        return text
+        raise UnknownResponse("a response's body is no JSON: what it said is not known") from None
 
 
 _NAMES = ("provider", "model", "finish_reason", "environment", "release")
