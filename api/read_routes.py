@@ -16,7 +16,15 @@ from pydantic import Field
 
 from api.deps import SettingsDep, StoreDep
 from api.errors import Refused
-from dashboards.filters import Asked, CallsQuery, LatencyQuery, WeekId, WindowQuery, WorstQuery, window_of
+from dashboards.filters import (
+    Asked,
+    CallsQuery,
+    LatencyGroupsQuery,
+    WeekId,
+    WindowQuery,
+    WorstQuery,
+    window_of,
+)
 from dashboards.pages.rubrics import RubricLine, rubric_lines
 from dashboards.pages.worst import WorstList, worst_list
 from dashboards.panels import PanelTooSlow, time_limit
@@ -26,8 +34,17 @@ from dashboards.queries.cases import CaseShown, case_shown, cases_shown
 from dashboards.queries.freshness import CriticWork, critic_work
 from dashboards.queries.latencies import Latencies, latencies
 from ingest.tables import DEFAULT_PROJECT
-from outliers.errors import BadCursor
+from outliers.alike import Alike, alike, alike_window
+from outliers.causes import TailCauses, causes_of
+from outliers.errors import BadCursor, UnknownGrouping
+from outliers.heat import Heat, latency_by_hour
+from outliers.spells import Spell, spells_of
+from outliers.weeks import weeks_between
 
+#: Groups of latencies in one answer at most: a week of hours of a few services.
+GROUPS_READ = 1_000
+#: A long window shows the causes of its last weeks.
+WEEKS_OF_CAUSES = 13
 #: A program can wait longer than a reader; a request still never holds a connection for minutes.
 ROUTE_TIME_LIMIT_S = 10.0
 
@@ -107,6 +124,34 @@ class CriticRead:
     work: CriticWork
 
 
+@dataclass(frozen=True)
+class WeekTails:
+    """One week's slow tails: the project's first, then each service's; `week` is "2026-W47"."""
+
+    week: str
+    tails: tuple[TailCauses, ...]
+
+
+@dataclass(frozen=True)
+class LatencyCausesRead:
+    """Why calls were slow.
+
+    Attributes:
+        weeks: newest first; a week without an answer to that is left out.
+        spells: hours in which a provider or service was slower than at that time of other weeks, newest
+            first.
+    """
+
+    weeks: tuple[WeekTails, ...]
+    spells: tuple[Spell, ...]
+
+
+class AlikeQuery(WindowQuery):
+    """Among which calls to look for those like one call."""
+
+    limit: int = Field(20, ge=1, le=200, description="Calls at most.")
+
+
 class CasesQuery(Asked):
     """How many cases."""
 
@@ -119,6 +164,30 @@ def get_calls(asked: Annotated[CallsQuery, Query()], store: StoreDep, settings: 
     window = window_of(asked, settings.zone, datetime.now(UTC))
     with store.read() as connection, time_limit(connection, ROUTE_TIME_LIMIT_S):
         return list_calls(connection, DEFAULT_PROJECT, window, asked, settings.critics)
+
+
+@router.get("/calls/{call_id:path}/alike")
+def get_alike(
+    call_id: Annotated[str, Path(description="The caller's id, percent-encoded.")],
+    asked: Annotated[AlikeQuery, Query()],
+    store: StoreDep,
+    settings: SettingsDep,
+) -> Alike:
+    """What else went wrong like this call: the bad calls nearest to it, and what sets them apart.
+
+    Without a window: the call's own week and the three before it.
+    """
+    with store.read() as connection, time_limit(connection, ROUTE_TIME_LIMIT_S):
+        seq = call_queries.seq_of(connection, DEFAULT_PROJECT, call_id)
+        if seq is None:
+            raise call_not_found(call_id)
+        since_ms, until_ms = alike_window(connection, seq, settings.zone)
+        if asked.week or asked.since or asked.until:
+            window = window_of(asked, settings.zone, datetime.now(UTC))
+            since_ms, until_ms = window.since_ms, window.until_ms
+        return alike(
+            connection, DEFAULT_PROJECT, seq, since_ms, until_ms, zone=settings.zone, limit=asked.limit
+        )
 
 
 @router.get("/calls/{call_id:path}")
@@ -152,11 +221,60 @@ def get_worst(asked: Annotated[WorstQuery, Query()], store: StoreDep, settings: 
 
 
 @router.get("/latency")
-def get_latency(asked: Annotated[LatencyQuery, Query()], store: StoreDep, settings: SettingsDep) -> Latencies:
-    """Quantiles per group with n and 95 % interval, calls beyond ten medians, and the slowest calls."""
+def get_latency(
+    asked: Annotated[LatencyGroupsQuery, Query()], store: StoreDep, settings: SettingsDep
+) -> Latencies:
+    """Quantiles per group with n and 95 % interval, calls beyond ten medians, and the slowest calls.
+
+    Groups are by one field or by several, `group_by=model,environment,hour`.
+    """
     window = window_of(asked, settings.zone, datetime.now(UTC))
     with store.read() as connection, time_limit(connection, ROUTE_TIME_LIMIT_S):
-        return latencies(connection, DEFAULT_PROJECT, window, group_by=asked.group_by, measure=asked.measure)
+        return latencies(
+            connection,
+            DEFAULT_PROJECT,
+            window,
+            group_by=asked.group_by,
+            measure=asked.measure,
+            groups_max=GROUPS_READ,
+        )
+
+
+@router.get("/latency/hours")
+def get_latency_hours(
+    asked: Annotated[LatencyGroupsQuery, Query()], store: StoreDep, settings: SettingsDep
+) -> Heat:
+    """Each group's p50 and p95 in every hour of the window; by day where it has more than 22 days."""
+    window = window_of(asked, settings.zone, datetime.now(UTC))
+    with store.read() as connection, time_limit(connection, ROUTE_TIME_LIMIT_S):
+        try:
+            return latency_by_hour(
+                connection,
+                DEFAULT_PROJECT,
+                window.since_ms,
+                window.until_ms,
+                group_by=asked.group_by,
+                measure=asked.measure,
+            )
+        except UnknownGrouping as error:
+            raise Refused(422, "bad_grouping", str(error), field="group_by") from None
+
+
+@router.get("/latency/causes")
+def get_latency_causes(
+    asked: Annotated[WindowQuery, Query()], store: StoreDep, settings: SettingsDep
+) -> LatencyCausesRead:
+    """Why the slowest calls were slow, week by week as computed last, and hours slower than usual."""
+    window = window_of(asked, settings.zone, datetime.now(UTC))
+    weeks = weeks_between(window.since_ms, window.until_ms, settings.zone)[-WEEKS_OF_CAUSES:]
+    with store.read() as connection, time_limit(connection, ROUTE_TIME_LIMIT_S):
+        found = (
+            WeekTails(week.id, causes_of(connection, DEFAULT_PROJECT, week.id)) for week in reversed(weeks)
+        )
+        return LatencyCausesRead(
+            weeks=tuple(week for week in found if week.tails),
+            spells=tuple(spells_of(connection, DEFAULT_PROJECT, window.since_ms, window.until_ms)),
+        )
 
 
 @router.get("/cases")

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from dashboards.words import days, moment
 from outliers.errors import UnknownWeek
+from outliers.tails import GROUPINGS
 from outliers.weeks import YEARS, Week, last_ended, week_by_id, week_of
 
 #: Rows of a list on a page, and at most for a program.
@@ -113,6 +114,26 @@ class LatencyQuery(WindowQuery):
         "service",
         description="One row per value of this field. A service is a model at a provider, "
         "“together llama-2-13b-chat”; with one provider it goes by its model alone.",
+    )
+    measure: Literal["total", "first_token", "per_output_token"] = Field(
+        "total", description="The whole answer, its first token, or the time per output token."
+    )
+
+
+def _grouping(value: str) -> str:
+    unknown = [field for field in value.split(",") if field not in GROUPINGS]
+    if unknown:
+        raise ValueError(f"no field {unknown[0]!r}; take some of {', '.join(GROUPINGS)}, commas between")
+    return value
+
+
+class LatencyGroupsQuery(WindowQuery):
+    """Whose latencies to compare, by one field or several."""
+
+    group_by: Annotated[str, Field(max_length=200), AfterValidator(_grouping)] = Field(
+        "service",
+        description=f"Fields with commas between, “model,hour”: {', '.join(GROUPINGS)}. A service is a model "
+        "at a provider, “together llama-2-13b-chat”; with one provider it goes by its model alone.",
     )
     measure: Literal["total", "first_token", "per_output_token"] = Field(
         "total", description="The whole answer, its first token, or the time per output token."

@@ -6,14 +6,17 @@ A cell follows the rules of `outliers.tails`: a failed call counts as slower tha
 only where a two-sided 95 % interval exists (6 calls for a p50, 72 for a p95).
 """
 
-from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import Connection, func, select
+import numpy as np
+from sqlalchemy import Connection, case, select
 
+from ingest.latency import OVER, value_ms
 from ingest.tables import LatencyCount, Slice, columns
 from outliers.errors import UnknownGrouping
+from outliers.frame import Floats, Ints
+from outliers.intervals import calls_needed
 from outliers.tails import HOUR_MS, MEASURES, group_namer, quantile_of, slices_of
 
 _slice, _count = columns(Slice), columns(LatencyCount)
@@ -85,52 +88,80 @@ def latency_by_hour(
     first, end = since_ms // HOUR_MS, -(-until_ms // HOUR_MS)
     step = 1 if end - first <= CELLS_MAX else 24
     named = group_namer(slices_of(connection, project_id), group_by)
-    at = _count.c.hour // step
     rows = connection.execute(
         select(
             _count.c.slice_id,
-            at,
-            _count.c.outcome,
+            _count.c.hour,
             _count.c.bucket,
-            func.sum(_count.c.n),
-            func.sum(_count.c.weight),
-        )
-        .where(
+            case((_count.c.outcome == "answered", 0), (_count.c.outcome == "failed", 1), else_=2),
+            _count.c.n,
+            _count.c.weight,
+        ).where(
             _count.c.slice_id.in_(select(_slice.c.id).where(_slice.c.project_id == project_id)),
             _count.c.measure == measure,
             _count.c.hour >= first,
             _count.c.hour < end,
         )
-        .group_by(_count.c.slice_id, at, _count.c.outcome, _count.c.bucket)
-    )
-    names: dict[int, str] = {}
-    counted: dict[tuple[str, int], dict[tuple[str, int], list[float]]] = defaultdict(dict)
-    for slice_id, place, outcome, bucket, n, weight in rows:
-        name = names.get(slice_id)
-        if name is None:
-            name = names[slice_id] = named(slice_id, 0)
-        cells = counted[name, place]
-        cell = cells.get((outcome, bucket))
-        if cell is None:
-            cells[outcome, bucket] = [n, weight]
-        else:
-            cell[0] += n
-            cell[1] += weight
-    by_group: dict[str, list[HeatCell]] = defaultdict(list)
-    for (name, place), cells in sorted(counted.items()):
-        by_group[name].append(_cell(place * step * HOUR_MS, cells))
+    ).all()
+    if not rows:
+        return Heat(step, ())
+    table = np.array(rows, dtype=np.float64)
+    groups = {slice_id: named(slice_id, 0) for slice_id in np.unique(table[:, 0]).astype(int).tolist()}
+    names = sorted(set(groups.values()))
+    place = {slice_id: names.index(name) for slice_id, name in groups.items()}
+    group = np.array([place[slice_id] for slice_id in table[:, 0].astype(int).tolist()])
+    by_group: dict[str, list[HeatCell]] = {name: [] for name in names}
+    for name, cell in _cells(group, table, step):
+        by_group[names[name]].append(cell)
     found = [HeatRow(name, sum(cell.n for cell in cells), tuple(cells)) for name, cells in by_group.items()]
     return Heat(step, tuple(sorted(found, key=lambda row: (-row.n, row.group))))
 
 
-def _cell(since_ms: int, cells: dict[tuple[str, int], list[float]]) -> HeatCell:
-    n: dict[str, Any] = defaultdict(int)
-    for (outcome, _bucket), (count, _weight) in cells.items():
-        n[outcome] += int(count)
-    return HeatCell(
-        since_ms=since_ms,
-        n=sum(n.values()),
-        n_failed=n["failed"],
-        p50_ms=quantile_of(cells, 0.5).value_ms,
-        p95_ms=quantile_of(cells, 0.95).value_ms,
-    )
+def _cells(group: Ints, table: Floats, step: int) -> Iterator[tuple[int, HeatCell]]:
+    """Yield (group, cell) in the order of groups and times.
+
+    Args:
+        table: columns slice, hour, bucket, outcome (0 answered, 1 failed, 2 aborted), n, weight.
+    """
+    at = table[:, 1].astype(np.int64) // step
+    # a failed call counts as slower than any
+    bucket = np.where(table[:, 3] == 1, np.inf, table[:, 2])
+    order = np.lexsort((bucket, at, group))
+    group, at, bucket, table = group[order], at[order], bucket[order], table[order]
+    edges = np.nonzero(np.diff(group) | np.diff(at))[0] + 1
+    for since, until in zip([0, *edges.tolist()], [*edges.tolist(), len(group)], strict=True):
+        outcome, n, weight = table[since:until, 3], table[since:until, 4], table[since:until, 5]
+        if (outcome == 2).any():
+            p50_ms, p95_ms = _censored(table[since:until], 0.5), _censored(table[since:until], 0.95)
+        else:
+            p50_ms, p95_ms = (_quantile(bucket[since:until], n, weight, q) for q in (0.5, 0.95))
+        yield (
+            int(group[since]),
+            HeatCell(
+                since_ms=int(at[since]) * step * HOUR_MS,
+                n=int(n.sum()),
+                n_failed=int(n[outcome == 1].sum()),
+                p50_ms=p50_ms,
+                p95_ms=p95_ms,
+            ),
+        )
+
+
+def _quantile(bucket: Floats, n: Floats, weight: Floats, q: float) -> float | None:
+    """Return a quantile of counted calls, none of them aborted: what `quantile_of` answers, sooner."""
+    passed = np.cumsum(weight)
+    total = float(passed[-1])
+    effective = min(int(n.sum()), int(total * total / float((weight * weight / n).sum()) + 1e-6))
+    if effective < calls_needed(q):
+        return None
+    found = float(bucket[np.searchsorted(passed, (q - 1e-9) * total, side="left")])
+    return value_ms(int(found)) if found < OVER else None
+
+
+def _censored(rows: Floats, q: float) -> float | None:
+    counted: dict[tuple[str, int], list[float]] = {}
+    for bucket, outcome, n, weight in rows[:, 2:].tolist():
+        cell = counted.setdefault((("answered", "failed", "aborted")[int(outcome)], int(bucket)), [0, 0.0])
+        cell[0] += n
+        cell[1] += weight
+    return quantile_of(counted, q).value_ms

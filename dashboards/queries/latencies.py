@@ -15,7 +15,7 @@ from dashboards.memory import remembered
 from dashboards.words import moment
 from outliers.tails import HOUR_MS, Quantile, SlowCall, Tail, group_namer, slices_of, slowest, tails
 
-#: Groups that an answer holds at most.
+#: Groups that a page shows at most.
 GROUPS_MAX = 24
 #: "Far out" is beyond this many medians: a wait that nobody planned for.
 FAR_OUT_MEDIANS = 10
@@ -125,7 +125,7 @@ class Latencies:
         measure: total, first_token or per_output_token.
         group_by: the field that groups are of.
         groups: first those with calls far out, the one whose p95 hides most before the others; then those
-            with most calls. At most GROUPS_MAX; `n_groups` is how many there are.
+            with most calls. At most as many as asked for; `n_groups` is how many there are.
         slowest: the window's slowest calls.
     """
 
@@ -144,14 +144,15 @@ def latencies(
     group_by: str,
     measure: str,
     slowest_shown: int = 10,
+    groups_max: int = GROUPS_MAX,
 ) -> Latencies:
     """Each group's tail, and the window's slowest calls; as of the last ranking."""
     # A window that nobody asked for ends now: the same one until the next ranking, or the hour is over.
     until = window.until_ms if window.asked else -(-window.until_ms // HOUR_MS)
     return remembered(
         connection,
-        ("latencies", project_id, window.since_ms, until, group_by, measure, slowest_shown),
-        lambda: _latencies(connection, project_id, window, group_by, measure, slowest_shown),
+        ("latencies", project_id, window.since_ms, until, group_by, measure, slowest_shown, groups_max),
+        lambda: _latencies(connection, project_id, window, group_by, measure, slowest_shown, groups_max),
     )
 
 
@@ -162,6 +163,7 @@ def _latencies(
     group_by: str,
     measure: str,
     slowest_shown: int,
+    groups_max: int,
 ) -> Latencies:
     found = tails(
         connection, project_id, window.since_ms, window.until_ms, group_by=group_by, measure=measure
@@ -181,7 +183,7 @@ def _latencies(
     return Latencies(
         measure=measure,
         group_by=group_by,
-        groups=tuple(groups[:GROUPS_MAX]),
+        groups=tuple(groups[:groups_max]),
         n_groups=len(found),
         slowest=tuple(_slow_line(call) for call in slow[:slowest_shown]),
     )

@@ -87,6 +87,44 @@ def test_quantiles_come_with_n_and_interval_or_with_the_reason(site: Site) -> No
     assert (slow["far_out"]["n"], slow["far_out"]["n_answered"]) == (2, 150)
 
 
+def test_latencies_by_several_fields_and_by_hour_add_up(site: Site) -> None:
+    by_model = {group["group"]: group["n"] for group in _get(site, "/latency", group_by="model")["groups"]}
+    by_hour = _get(site, "/latency", group_by="model,hour")["groups"]
+    strip = _get(site, "/latency/hours", group_by="model")
+    assert strip["step_hours"] == 1
+    for row in strip["rows"]:
+        assert row["n"] == by_model[row["group"]] == sum(cell["n"] for cell in row["cells"])
+        assert row["n"] == sum(g["n"] for g in by_hour if g["group"].startswith(f"{row['group']} · "))
+    refused = httpx.get(f"{site.url}/v1/latency/hours", params={"group_by": "hour"}).json()["error"]
+    assert (refused["code"], refused["field"]) == ("bad_grouping", "group_by")
+
+
+def test_causes_of_the_tail_are_kept_by_the_weekly_computation(site: Site) -> None:
+    read = _get(site, "/latency/causes")
+    assert read["spells"] == []
+    tail = read["weeks"][0]["tails"][0]
+    assert (tail["scope"], tail["words"]) == ("all", "the slowest 5 %")
+    assert sum(label["share"] for label in tail["labels"]) == pytest.approx(1, abs=1e-3)
+    slowest = tail["slowest"][0]
+    assert slowest["latency_ms"] == max(one["latency_ms"] for one in tail["slowest"])
+    assert (
+        _get(site, f"/calls/{quote(slowest['id'], safe='')}")["call"]["latency_ms"] == slowest["latency_ms"]
+    )
+
+
+def test_what_else_went_wrong_like_the_cases_seed(site: Site) -> None:
+    seed = _get(site, "/cases")["cases"][0]["seed"]["id"]
+    found = _get(site, f"/calls/{quote(seed, safe='')}/alike", limit=5)
+    assert len(found["calls"]) == 5
+    assert seed not in [call["id"] for call in found["calls"]]
+    assert all(call["p_bad"] >= 0.5 and 0 <= call["likeness"] <= 1 for call in found["calls"])
+    assert found["n_bad"] >= found["n_failed_alike"] >= 0
+    hostile = _get(site, f"/calls/{quote(HOSTILE_ID, safe='')}/alike", since="2001-01-01", until="2001-01-02")
+    assert (hostile["calls"], hostile["n_bad"]) == ([], 0)
+    missing = httpx.get(f"{site.url}/v1/calls/no-such-call/alike")
+    assert (missing.status_code, missing.json()["error"]["code"]) == (404, "no_such_call")
+
+
 def test_the_case_names_its_condition_and_its_seed(site: Site) -> None:
     cases = _get(site, "/cases")["cases"]
     assert len(cases) >= 1

@@ -245,6 +245,34 @@ def test_several_fields_and_the_hour_make_groups_of_their_own(store: OpenStore) 
     assert (heat.step_hours, long.step_hours, len(long.rows[0].cells)) == (1, 24, 1)
 
 
+def test_a_cell_of_the_heat_strip_is_the_tail_of_its_hour(store: OpenStore) -> None:
+    """With failed, aborted and sampled calls, too: what `tails` says of the hour alone."""
+    source = random.Random(8)
+    sent = [
+        {
+            "started_at_ms": MONDAY_MS + source.randrange(30 * HOUR_MS),
+            "model": source.choice("ab"),
+            "prompt": source.choice(("faq", "draft")),
+            "latency_ms": source.lognormvariate(6, 1),
+            "outcome": source.choices(("answered", "failed", "aborted"), (90, 6, i % 5))[0],
+            "sample_rate": source.choice((1.0, 0.5)),
+        }
+        for i in range(4_000)
+    ]
+    store.write(partial(put_calls, calls=sent))
+    with store.read() as connection:
+        heat = latency_by_hour(connection, 1, MONDAY_MS, MONDAY_MS + 30 * HOUR_MS, group_by="model")
+        for row in heat.rows:
+            for cell in row.cells:
+                [tail] = tails(
+                    connection, 1, cell.since_ms, cell.since_ms + HOUR_MS, only={"model": row.group}
+                )
+                by_q = {quantile.q: quantile.value_ms for quantile in tail.quantiles}
+                assert (cell.n, cell.n_failed) == (tail.n, tail.n_failed)
+                assert (cell.p50_ms, cell.p95_ms) == (by_q[0.5], by_q[0.95])
+    assert [len(row.cells) for row in heat.rows] == [30, 30]
+
+
 def test_a_grouping_that_is_none_is_refused_with_those_that_are(store: OpenStore) -> None:
     with store.read() as connection:
         with pytest.raises(UnknownGrouping, match="prompt_version"):
