@@ -35,6 +35,8 @@ COMMENT_BYTES_MAX = 16 * 1024
 TAGS_MAX = 64
 TOOLS_MAX = 128
 CONTEXT_MAX = 1_000
+#: One call stands for a million at most: squares of larger weights drown every other call, or are no numbers.
+SAMPLE_RATE_MIN = 1e-6
 #: Latencies up to a week; a longer one is a mistake of units.
 LATENCY_MS_MAX = 7 * 86_400_000.0
 COUNT_MAX = 2**31 - 1
@@ -131,7 +133,7 @@ class Call(_Sent):
     release: Name | None = None
     context: Annotated[str | list[str], Field(union_mode="left_to_right")] | None = None
     tags: Annotated[dict[Name, Name], Field(max_length=TAGS_MAX)] | None = None
-    sample_rate: Annotated[float, Field(gt=0, le=1), BeforeValidator(_all_sent)] = 1.0
+    sample_rate: Annotated[float, Field(ge=SAMPLE_RATE_MIN, le=1), BeforeValidator(_all_sent)] = 1.0
     trace_id: Id | None = None
     span_id: Id | None = None
     response_id: Id | None = None

@@ -1,7 +1,10 @@
 """`lowlight backup` and `lowlight restore`, beside a server that goes on and without one."""
 
 import shutil
+import signal
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -191,6 +194,42 @@ def test_a_restore_without_a_server(settings: Settings, database: Path, tmp_path
     (kept,) = tmp_path.glob("lowlight.db.before-restore-*")
     assert "overwritten" in kept.read_text()
     assert lowlight(settings, "doctor").exit_code == 0
+
+
+def test_a_restore_killed_half_way_leaves_the_database_as_it_was(
+    settings: Settings, database: Path, tmp_path: Path
+) -> None:
+    """In one transaction: kill -9 between two of its steps, and nothing of the copy is there."""
+    for path, name, n in ((database, "old", 10), (tmp_path / "copy.db", "new", 30_000)):
+        if path != database:
+            shutil.copyfile(database, path)
+        connection = sqlite3.connect(path)
+        connection.executemany(
+            "insert into project (name) values (?)", ((f"{name} {i} {'x' * 900}",) for i in range(n))
+        )
+        connection.commit()
+        connection.execute("pragma wal_checkpoint(truncate)")
+        connection.close()
+    code = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from ingest.copying import copy_in\n"
+        "copy_in(Path(sys.argv[1]), Path(sys.argv[2]),"
+        " lambda done, total: os.kill(os.getpid(), signal.SIGKILL) if done > total / 2 else None)\n"
+    )
+    killed = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "copy.db"), str(database)], check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+    connection = sqlite3.connect(database)
+    assert connection.execute("select count(*) from project where name like 'new%'").fetchone() == (0,)
+    assert connection.execute("select count(*) from project where name like 'old%'").fetchone() == (10,)
+    assert connection.execute("pragma integrity_check").fetchone() == ("ok",)
+    connection.close()
+    assert lowlight(settings, "restore", str(tmp_path / "copy.db"), "--yes").exit_code == 0
+    connection = sqlite3.connect(database)
+    assert connection.execute("select count(*) from project where name like 'new%'").fetchone() == (30_000,)
+    connection.close()
 
 
 def test_a_restore_waits_for_nobody_who_holds_the_lock(settings: Settings, tmp_path: Path) -> None:

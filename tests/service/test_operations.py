@@ -128,6 +128,20 @@ def test_metrics_count_what_was_sent_and_answered(client: httpx.Client) -> None:
     assert not [name for name in after if "user-secret" in name]
 
 
+def test_the_figures_that_the_page_names_exist(client: httpx.Client) -> None:
+    """docs/operations.md tells what to alert on; a label set that has nothing to count yet has no line."""
+    page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    named = {
+        name.removesuffix("_count").removesuffix("_total") for name in re.findall(r"lowlight_[a-z_]+", page)
+    }
+    assert "lowlight_writer_failing" in named
+    deadline = time.monotonic() + 60
+    families: set[str] = set()
+    while not named <= families:  # the outliers have no age before they were first computed
+        assert time.monotonic() < deadline, named - families
+        families = {family.name for family in text_string_to_metric_families(client.get("/metrics").text)}
+
+
 def test_metrics_say_when_the_database_cannot_be_read(store: OpenStore, settings: Settings) -> None:
     metrics = metrics_of(store, {}, ClientDrops())
     with sqlite3.connect(settings.database_url.removeprefix("sqlite:///")) as other:
