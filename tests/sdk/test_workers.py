@@ -82,7 +82,7 @@ def ask_until_two_have_answered(address: str) -> dict[str, str]:
 
 
 def wait_for_calls(server: FakeServer, ids: dict[str, str]) -> None:
-    server.wait_for(lambda fake: set(ids.values()) <= set(fake.calls), timeout_s=20)
+    server.wait_for(lambda fake: set(ids.values()) <= set(fake.calls), timeout_s=60)
     assert {call["output"] for call in server.calls.values()} == {*ids, "at import"}
     sent = [call["id"] for request in server.requests for call in request.body["calls"]]
     assert len(sent) == len(set(sent))  # no process sends what another has recorded
@@ -94,7 +94,7 @@ def test_gunicorn_workers(server: FakeServer, tmp_path: Path, preload: bool) -> 
     options = ["--workers", "2", "--bind", "127.0.0.1:0", *(["--preload"] if preload else [])]
     with serving(tmp_path, server.url, "gunicorn", *options, "application:wsgi") as address:
         ids = ask_until_two_have_answered(address)
-    wait_for_calls(server, ids)
+        wait_for_calls(server, ids)
     at_import = [call for call in server.calls.values() if call["output"] == "at import"]
     assert len(at_import) == 1 if preload else len(at_import) >= 2
 
@@ -103,7 +103,7 @@ def test_uvicorn_workers(server: FakeServer, tmp_path: Path) -> None:
     command = ("uvicorn", "--workers", "2", "--port", "0", "application:asgi")
     with serving(tmp_path, server.url, *command) as address:
         ids = ask_until_two_have_answered(address)
-    wait_for_calls(server, ids)
+        wait_for_calls(server, ids)
 
 
 TASKS = """
