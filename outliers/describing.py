@@ -13,8 +13,9 @@ from outliers.conditions import moment
 from outliers.discovery import Question, Tested, by_person
 from outliers.experience import BAD_FROM, Part
 from outliers.findings import Finding
-from outliers.frame import Mask, WeekCalls
+from outliers.frame import Floats, Mask, WeekCalls
 from outliers.intervals import ratio_interval, wilson
+from outliers.trend import began_ms, trend
 from outliers.worst import LIMIT_MAX, WorstCall, calls_by_seq
 
 EXAMPLES = 10
@@ -37,8 +38,18 @@ SAID = {
     "abandon": "Users gave up",
     "escalate": "Users asked for a person",
     "slow": "Answers came late",
+    "unfounded": "Answers were not borne out by their source",
     "": "Calls went badly",
 }
+#: Finish reasons as the guard would call them.
+FAILED_AS = {
+    **dict.fromkeys(("finish length", "finish max_tokens", "finish MAX_TOKENS"), "truncated"),
+    **dict.fromkeys(("finish content_filter", "finish refusal", "finish safety", "finish SAFETY"), "refusal"),
+}
+#: A failure that fields tell is named where so many of the bad calls inside have it, and so many times more
+#: than of the bad calls elsewhere.
+NAMED_SHARE = 0.4
+NAMED_LIFT = 2.0
 _SAID_OF = {
     "error": "Calls failed with",
     "rubric": "Answers scored low on",
@@ -46,15 +57,9 @@ _SAID_OF = {
 }
 
 
-def describe(
-    store: Store,
-    calls: WeekCalls,
-    question: Question,
-    tested: Tested,
-    rank: int,
-    zone: ZoneInfo,
-) -> Finding:
+def describe(store: Store, calls: WeekCalls, tested: Tested, rank: int, zone: ZoneInfo) -> Finding:
     """Return the finding with its figures, over the calls of both halves."""
+    question, condition = tested.question, tested.condition
     y, among = question.y, question.among
     inside, outside = among & tested.mask, among & ~tested.mask
     hit = inside & (y >= BAD_FROM)
@@ -67,12 +72,11 @@ def describe(
     )
     share_in = float(y[inside].sum() / y[among].sum())
     share_out = float((1 - y)[inside].sum() / max((1 - y)[among].sum(), 1e-9))
-    worst = _worst(store, calls, question, inside)
-    what, n_what = _what_failed(worst, int(hit.sum()), question)
+    what, n_what, examples = _what_failed(store, calls, question, inside, hit)
     hit_or_any = hit if hit.any() else inside
-    first_seen_ms = int(calls.started_at_ms[hit_or_any].min())
+    first_seen_ms = began_ms(calls, tested, hit_or_any)
     users = len(np.unique(calls.people[hit_or_any & calls.has_user]))
-    condition = tested.condition
+    since = "" if any(part.op == "within" for part in condition.parts) else moment(first_seen_ms, zone)
     return Finding(
         rank=rank,
         about=question.about,
@@ -93,13 +97,27 @@ def describe(
         users=users,
         first_seen_at_ms=first_seen_ms,
         p_value=tested.p_value,
-        examples=_examples(worst, what, question),
+        examples=examples,
         what_failed=what,
         n_what_failed=n_what,
-        severity=float(np.nanmean(calls.p_bad[inside])) if np.isfinite(calls.p_bad[inside]).any() else 0.0,
+        severity=_severity(calls, tested, inside, rate_in),
         case_sentence=_case_sentence(condition.where(zone), what, n_what, n, users)
-        + ("" if condition.op == "within" else f", since {moment(first_seen_ms, zone)}"),
+        + (f", since {since}" if since else ""),
+        measure=question.measure,
+        excess=tested.excess,
+        share_of_traffic=float(tested.mask.mean()),
+        found_among=tested.found_among,
+        **trend(calls, tested, zone),
     )
+
+
+def _severity(calls: WeekCalls, tested: Tested, inside: Mask, rate_in: float) -> float:
+    """Return the mean P(bad) inside; of a cohort by latency at least what its slow calls alone would make."""
+    p_bad = calls.p_bad[inside]
+    known = float(np.nanmean(p_bad)) if np.isfinite(p_bad).any() else 0.0
+    question = tested.question
+    slow_alone = question.weight * rate_in if question.measure == "latency" and question.about == "bad" else 0
+    return max(known, slow_alone)
 
 
 def percent(share: float) -> str:
@@ -111,34 +129,69 @@ def percent(share: float) -> str:
     )
 
 
-def _worst(store: Store, calls: WeekCalls, question: Question, inside: Mask) -> list[WorstCall]:
-    """Return the worst calls inside, worst first; of a tail the slowest, slowest first; at most 1,000."""
+def _what_failed(
+    store: Store, calls: WeekCalls, question: Question, inside: Mask, hit: Mask
+) -> tuple[str, int, tuple[str, ...]]:
+    """Return what most of the bad calls inside have in common, how many have it, and examples that show it.
+
+    First by what their fields tell (error, finish reason, the guard's kind) where that is over-represented;
+    else by the part that speaks loudest in most of the worst.
+    """
+    badness = calls.latency_ms if question.measure == "latency" else calls.p_bad
+    if question.measure == "latency":
+        return "slow", int(hit.sum()), _ids(store, calls, badness, hit if hit.any() else inside)
+    named = _named_failure(calls, question, inside, hit)
+    if named is not None:
+        what, shows = named
+        return what, int((inside & shows).sum()), _ids(store, calls, badness, inside, hit & shows)
+    worst = _worst(store, calls, badness, inside, LIMIT_MAX)
+    bad = [call for call in worst if call.p_bad >= BAD_FROM]
+    what, n_what = "", int(hit.sum())
+    for most, n in Counter(failure(call.parts) for call in bad).most_common(1):
+        if 2 * n > len(bad) and most:
+            what, n_what = most, n
+    if what:
+        worst = sorted(worst, key=lambda call: not _shows(call.parts, what))  # stable
+    return what, n_what, tuple(call.id for call in worst[:EXAMPLES])
+
+
+def _named_failure(calls: WeekCalls, question: Question, inside: Mask, hit: Mask) -> tuple[str, Mask] | None:
+    """Return the failure that fields tell of most bad calls inside and of few outside, and its calls."""
+    column = calls.named.get(("failed_as", ""))
+    if column is None or not hit.any():
+        return None
+    elsewhere = question.among & ~inside & (question.y >= BAD_FROM)
+    said = np.array([FAILED_AS.get(name, name) for name in column.names] or [""])
+    best: tuple[float, str, Mask] | None = None
+    for what in dict.fromkeys(said.tolist()):
+        places = np.append(said == what, False)  # the last is that of unknown
+        shows = places[column.codes]
+        share, usual = float(shows[hit].mean()), float(shows[elsewhere].mean()) if elsewhere.any() else 0.0
+        if share >= NAMED_SHARE and share >= NAMED_LIFT * usual and (best is None or share > best[0]):
+            best = (share, what, shows)
+    return None if best is None else best[1:]
+
+
+def _ids(
+    store: Store, calls: WeekCalls, badness: Floats, inside: Mask, first: Mask | None = None
+) -> tuple[str, ...]:
+    """Return the ids of the worst calls inside; those of `first` before the others."""
+    found: list[str] = []
+    for mask in (inside & first, inside & ~first) if first is not None else (inside,):
+        found += [call.id for call in _worst(store, calls, badness, mask, EXAMPLES - len(found))]
+    return tuple(found)
+
+
+def _worst(store: Store, calls: WeekCalls, badness: Floats, inside: Mask, limit: int) -> list[WorstCall]:
+    """Return the worst calls inside, worst first."""
     at = np.nonzero(inside)[0]
-    by = calls.latency_ms if question.about == "tail" else calls.p_bad
-    order = at[np.argsort(-np.nan_to_num(by[at]), kind="stable")][:LIMIT_MAX]
+    order = at[np.argsort(-np.nan_to_num(badness[at]), kind="stable")][:limit]
     seqs = calls.seq[order].tolist()
+    if not seqs:
+        return []
     with store.read() as connection:
         found = {call.seq: call for call in calls_by_seq(connection, seqs)}
     return [found[seq] for seq in seqs if seq in found]
-
-
-def _what_failed(worst: list[WorstCall], n_hit: int, question: Question) -> tuple[str, int]:
-    """Return what most of the bad calls inside have in common, and how many have it."""
-    if question.about == "tail":
-        return "slow", n_hit
-    bad = [call for call in worst if call.p_bad >= BAD_FROM]
-    counted = Counter(failure(call.parts) for call in bad)
-    for what, n in counted.most_common(1):
-        if 2 * n > len(bad) and what:
-            return what, n
-    return "", n_hit
-
-
-def _examples(worst: list[WorstCall], what: str, question: Question) -> tuple[str, ...]:
-    """Return ids: first of calls that show what the sentence says, then of others; each worst first."""
-    if what and question.about == "bad":
-        worst = sorted(worst, key=lambda call: not _shows(call.parts, what))  # stable
-    return tuple(call.id for call in worst[:EXAMPLES])
 
 
 def failure(parts: tuple[Part, ...]) -> str:

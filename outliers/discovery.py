@@ -1,38 +1,48 @@
-"""What sets a week's bad calls, or its slow tail, apart: found on half of the people, tested on the others.
+"""What sets a week's bad calls, or its slow ones, apart: found on half of the people, tested on the others.
 
-Flow: outliers.frame.WeekCalls -> `discover` -> Finding rows (outliers.findings).
+Flow: outliers.frame (the week, the 28 days before) -> outliers.expected -> `discover` -> Tested -> Finding
+rows (outliers.describing).
 
-1. Among the people of one half, the condition worth most is taken, its calls are set aside, and the next one
-   is looked for among the rest.
-2. Each is tested among the people of the other half, where a person counts once inside and once outside it,
-   however many calls they made: Fisher's exact test on sums of P(bad), rounded down. A sum of probabilities
-   varies less than a count with the same mean, so the test errs on the silent side.
+1. Among the people of one half, the condition under which most went wrong beyond what the weeks before let
+   expect is taken (outliers.candidates), its calls are set aside, and the next one is looked for.
+2. Each is tested among the people of the other half, where a person counts once, however many calls they
+   made: against their other calls (Fisher's exact test on sums, rounded down), and against what was expected
+   of the same calls (binomial). The worse of the two p-values counts: an incident stands out from the rest
+   of its week and from its own past. A sum of probabilities varies less than a count with the same mean, so
+   both tests err on the silent side.
 3. Then the halves change places: a trouble that hit few people may lie almost wholly in one of them.
 4. Conditions that cover nearly the same calls (Jaccard above .5) are one; false discoveries are held at 10 %
    (Benjamini and Hochberg) over those that remain; what one condition explains is not told again by another.
 
 Bad is P(bad) itself and not a count of calls above some threshold: sixty calls that a critic finds half bad
-are an incident too. Where a sentence counts calls it counts those with P(bad) >= .5.
+are an incident too. Where a sentence counts calls it counts those with P(bad) >= .5. A call is slow when it
+took longer than its service, length and hour explain (outliers.expected): a large model is no incident.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from outliers.candidates import SIDES, SIDES_OF_TAIL, Need, best_candidate, holds
+from outliers.axes import SIDES, SIDES_OF_TAIL, axes_of
+from outliers.candidates import PRIOR_OF_PAIR, Ground, Need, best_candidate, holds, scan_statistic
 from outliers.conditions import Condition
+from outliers.expected import RATE_MAX, expected_rates, slow_calls, slowness
+from outliers.experience import WEIGHTS
 from outliers.frame import Floats, Mask, WeekCalls
-from outliers.intervals import discoveries, g_statistic, hypergeometric_tail
+from outliers.intervals import discoveries, hypergeometric_tail
 
-#: Fewest calls of a week worth looking at.
+#: Fewest calls of a week worth looking at, and of the weeks before worth learning from.
 CALLS_ENOUGH = 100
+CALLS_BEFORE_ENOUGH = 500
 #: Fewest calls and people of a cohort: below that the worst list shows them one by one.
 COHORT_CALLS_MIN = 20
 COHORT_PEOPLE_MIN = 5
-#: Conditions looked for at most: a week has one case, and a page shows few.
+#: Conditions looked for at most by each half and question.
 FOUND_MAX = 8
 NEED_BAD = Need(raise_min=0.1, lift_min=1.5)
+NEED_SLOW = Need(raise_min=0.25, lift_min=2.5)
 NEED_TAIL = Need(raise_min=0.05, lift_min=3.0)
 #: In the other half the rate must stand out by at least half as much.
 NEED_AGAIN = 0.5
@@ -41,6 +51,8 @@ JACCARD_MAX = 0.5
 #: chance about once in a hundred times (chi-squared, one degree of freedom).
 WORTH_MIN = 6.6
 FALSE_DISCOVERIES = 0.1
+#: No condition stands on less than this, however few were tested.
+P_MAX = 0.01
 
 
 @dataclass(frozen=True)
@@ -49,11 +61,17 @@ class Tested:
 
     Attributes:
         mask: the calls it holds for, shape (n,).
+        question: what was asked when it was found.
+        excess: how much went wrong under it beyond what was expected; a slow call weighs less than a bad one.
+        found_among: the half that found it: "held_back", "others" or "both".
     """
 
     condition: Condition
     mask: Mask
     p_value: float
+    question: "Question"
+    excess: float
+    found_among: str
 
 
 @dataclass(frozen=True)
@@ -62,23 +80,75 @@ class Question:
 
     Attributes:
         about: "bad" or "tail".
-        y: how bad each call is (P(bad)), or whether it is slow (0 or 1); shape (n,).
-        among: the calls with an answer to that.
+        measure: "p_bad" or "latency".
+        among: the calls with an answer to that, shape (n,).
         words: "the bad calls", "the slowest 1 %".
+        ground: how bad (or slow) each call is, what was expected of it, and the fields to search.
+        before: the calls of the weeks before; None where there are too few to learn from.
+        weight: how much one such call counts against a bad one.
     """
 
     about: str
-    y: Floats
+    measure: str
     among: Mask
     words: str
-    need: Need
-    sides: dict[str, tuple[str, ...]]
+    ground: Ground
+    before: WeekCalls | None
+    weight: float = 1.0
+
+    @property
+    def y(self) -> Floats:
+        """How bad (or slow) each call is, 0..1; shape (n,)."""
+        return self.ground.y
+
+    @property
+    def need(self) -> Need:
+        """What a condition must reach."""
+        return self.ground.need
 
 
-def about_bad(calls: WeekCalls) -> Question:
-    """Ask what sets the bad calls apart; calls that are not ranked yet are left out."""
-    ranked = np.isfinite(calls.p_bad)
-    return Question("bad", np.nan_to_num(calls.p_bad), ranked, "the bad calls", NEED_BAD, SIDES)
+def about_bad(calls: WeekCalls, before: WeekCalls | None = None) -> Question:
+    """Ask what sets the bad calls apart; calls that are not ranked yet are left out.
+
+    Args:
+        before: the weeks before; without them a lasting difference counts as an incident.
+    """
+    among = np.isfinite(calls.p_bad)
+    y = np.nan_to_num(calls.p_bad)
+    past = before if before is not None and np.isfinite(before.p_bad).sum() >= CALLS_BEFORE_ENOUGH else None
+    axes = axes_of(calls, past, SIDES)
+    if past is None:
+        expected, y_before, expected_before = _constant(y, among), np.empty(0), np.empty(0)
+    else:
+        y_before = np.nan_to_num(past.p_bad)
+        expected, expected_before = expected_rates(axes, calls, past, y_before, np.isfinite(past.p_bad))
+        expected_before = np.where(np.isfinite(past.p_bad), expected_before, 0.0)
+    ground = Ground(calls, y, expected, y_before, expected_before, axes, NEED_BAD)
+    return Question("bad", "p_bad", among, "the bad calls", ground, past)
+
+
+def about_slow(calls: WeekCalls, before: WeekCalls | None = None) -> Question:
+    """Ask under what conditions calls were slow for what they are; only answered calls have an answer.
+
+    Args:
+        before: the weeks before; without them only what changed within the week can be told.
+    """
+    enough = before is not None and np.isfinite(before.latency_ms).sum() >= CALLS_BEFORE_ENOUGH
+    past = before if enough else None
+    axes = axes_of(calls, past, SIDES)
+    late, late_before = slowness(axes, calls, past)
+    y, y_before = slow_calls(axes, late, late_before)
+    among = np.isfinite(late)
+    if past is None:
+        expected, expected_before = _constant(y, among), np.empty(0)
+    else:
+        known = np.isfinite(late_before)
+        expected, expected_before = expected_rates(axes, calls, past, y_before, known)
+        expected_before = np.where(known, expected_before, 0.0)
+    ground = Ground(calls, y, expected, y_before, expected_before, axes, NEED_SLOW, only_spans=past is None)
+    return Question(
+        "bad", "latency", among, "the calls slow for what they are", ground, past, WEIGHTS["latency"]
+    )
 
 
 def about_tail(calls: WeekCalls) -> Question:
@@ -91,53 +161,130 @@ def about_tail(calls: WeekCalls) -> Question:
         rank = max(1, math.floor(n * share))
         least = np.partition(calls.latency_ms[among], n - rank)[n - rank]
         slow[among & (calls.latency_ms >= least)] = 1.0
-    return Question(
-        "tail", slow, among, f"the slowest {share:.0%}".replace("%", " %"), NEED_TAIL, SIDES_OF_TAIL
-    )
+    axes = axes_of(calls, None, SIDES_OF_TAIL)
+    nothing = np.empty(0)
+    ground = Ground(calls, slow, _constant(slow, among), nothing, nothing, axes, NEED_TAIL, pairs=False)
+    words = f"the slowest {share:.0%}".replace("%", " %")
+    return Question("tail", "latency", among, words, ground, None)
 
 
-def discover(calls: WeekCalls, question: Question) -> list[Tested]:
-    """Return the conditions that stand, the one that explains most first; empty in a quiet week."""
-    if question.among.sum() < CALLS_ENOUGH:
-        return []
+def discover(calls: WeekCalls, *questions: Question) -> list[Tested]:
+    """Return the conditions that stand, those with most gone wrong first; empty in a quiet week."""
     found = [
-        *_search(calls, question, finding=~calls.held_back),
-        *_search(calls, question, finding=calls.held_back),
+        one
+        for question in questions
+        if question.among.sum() >= CALLS_ENOUGH
+        for finding, name in ((~calls.held_back, "others"), (calls.held_back, "held_back"))
+        for one in _search(calls, question, finding, name)
     ]
-    found = [one for one in found if _is_cohort(calls, one.mask)]
-    apart = {id(one): _apart(question, one.mask) for one in found}
     merged: list[Tested] = []
-    for one in sorted(found, key=lambda one: -apart[id(one)]):
+    for one in sorted((one for one in found if _is_cohort(calls, one.mask)), key=lambda one: -_g(one)):
         place = next(
             (i for i, other in enumerate(merged) if _jaccard(one.mask, other.mask) > JACCARD_MAX), None
         )
         if place is None:
             merged.append(one)
-        else:
-            # found in both halves: the better of two tests, at the price of having had two
-            better = min(1.0, 2 * min(one.p_value, merged[place].p_value))
-            merged[place] = replace(merged[place], p_value=better)
+            continue
+        other = merged[place]
+        both = one.question is other.question and one.found_among != other.found_among
+        # found in both halves: the better of two tests, at the price of having had two
+        better = min(1.0, 2 * min(one.p_value, other.p_value))
+        among = "both" if both else other.found_among
+        merged[place] = replace(other, p_value=better, found_among=among)
     stands = discoveries([one.p_value for one in merged], FALSE_DISCOVERIES)
-    return _not_explained(question, [one for one, stood in zip(merged, stands, strict=True) if stood])
+    standing = [one for one, stood in zip(merged, stands, strict=True) if stood and one.p_value <= P_MAX]
+    return sorted(_not_explained(standing), key=lambda one: -one.excess)
 
 
-def _search(calls: WeekCalls, question: Question, finding: Mask) -> list[Tested]:
+def _search(calls: WeekCalls, question: Question, finding: Mask, name: str) -> list[Tested]:
     """Find conditions among the people of one half, each in what those before it leave, and test them."""
     inside: list[tuple[Condition, Mask, Mask]] = []
     left = question.among.copy()
     while len(inside) < FOUND_MAX:
-        best = best_candidate(calls, question.y, left & finding, question.need, question.sides)
+        best = best_candidate(question.ground, left & finding)
         if best is None or best.worth < WORTH_MIN:
             break
         mask = holds(best.condition, calls) & question.among
+        if not (mask & left & finding).any():
+            break
         inside.append((best.condition, mask, mask & left & ~finding))
         left &= ~mask
     # The rest is what no condition holds for: another trouble would make this one look small.
     rest = left & ~finding
-    return [Tested(condition, mask, _tested(calls, question, mine, rest)) for condition, mask, mine in inside]
+    tested = []
+    for condition, mask, mine in inside:
+        expected = expected_under(question, condition)
+        excess = float((question.y - expected)[mask].sum()) * question.weight
+        p_value = _tested(calls, question, expected, mine, rest)
+        tested.append(Tested(condition, mask, p_value, question, excess, name))
+    return tested
 
 
-def _tested(calls: WeekCalls, question: Question, mine: Mask, rest: Mask) -> float:
+def confirm(
+    question: Question, proposals: Sequence[tuple[Condition, str]], found: Sequence[Tested]
+) -> list[Tested]:
+    """Test conditions that another source proposed, in the calls that those found leave.
+
+    Args:
+        proposals: (condition, the half that proposed it: "others" or "held_back").
+        found: conditions that stand; their p-values count in the false discoveries.
+
+    Returns:
+        those that stand, each a cohort, those with most gone wrong first.
+    """
+    calls = question.ground.calls
+    left = question.among.copy()
+    for one in found:
+        left &= ~one.mask
+    tested: list[Tested] = []
+    for condition, name in proposals:
+        other = calls.held_back if name == "others" else ~calls.held_back
+        mask = holds(condition, calls) & question.among
+        expected = expected_under(question, condition)
+        p_value = _tested(calls, question, expected, left & mask & other, left & ~mask & other)
+        excess = float((question.y - expected)[mask].sum()) * question.weight
+        one = Tested(condition, mask, p_value, question, excess, name)
+        same = next((i for i, had in enumerate(tested) if _jaccard(mask, had.mask) > JACCARD_MAX), None)
+        if same is not None:
+            better = min(1.0, 2 * min(p_value, tested[same].p_value))
+            tested[same] = replace(tested[same], p_value=better, found_among="both")
+        elif _is_cohort(calls, left & mask):
+            tested.append(one)
+    stands = discoveries([*(one.p_value for one in found), *(one.p_value for one in tested)], FALSE_DISCOVERIES)
+    standing = zip(tested, stands[len(found) :], strict=True)
+    confirmed = [one for one, stood in standing if stood and one.p_value <= P_MAX]
+    return sorted(confirmed, key=lambda one: -one.excess)
+
+
+def expected_under(question: Question, condition: Condition) -> Floats:
+    """Return what was expected of each call, shape (n,), with the condition's own past counted in.
+
+    A prompt version that is new is expected to do as its prompt did.
+    """
+    ground, past = question.ground, question.before
+    if past is None:
+        return ground.expected
+    parts = [before for part in condition.parts if (before := _as_before(part, past)) is not None]
+    if not parts:
+        return ground.expected
+    inside = holds(Condition.all_of(parts), past)
+    seen, thought = float(ground.y_before[inside].sum()), float(ground.expected_before[inside].sum())
+    worse = max(1.0, (seen + PRIOR_OF_PAIR) / (thought + PRIOR_OF_PAIR))
+    return np.minimum(ground.expected * worse, RATE_MAX)
+
+
+def _as_before(part: Condition, past: WeekCalls) -> Condition | None:
+    """Return what a part of a condition was called before; None for what was not there, and for spans."""
+    if part.op == "within" or part.field == "release":
+        return None
+    if part.op != "=" or holds(part, past).any():
+        return part
+    if part.field == "prompt_version":
+        return Condition("prompt", "=", str(part.value).rpartition("@")[0])
+    return None
+
+
+def _tested(calls: WeekCalls, question: Question, expected: Floats, mine: Mask, rest: Mask) -> float:
     """Return the p-value of a condition among people who did not find it.
 
     Args:
@@ -147,40 +294,65 @@ def _tested(calls: WeekCalls, question: Question, mine: Mask, rest: Mask) -> flo
     inside, outside = by_person(calls, question.y, mine), by_person(calls, question.y, rest)
     if not len(inside) or not len(outside):
         return 1.0
-    rate_in, rate_out = float(inside.mean()), float(outside.mean())
-    need = question.need
-    if rate_in - rate_out < NEED_AGAIN * need.raise_min:
-        return 1.0
-    if rate_in < (1 + NEED_AGAIN * (need.lift_min - 1)) * rate_out:
-        return 1.0
+    thought = by_person(calls, expected, mine)
+    need, rate = question.need, float(inside.mean())
+    usual = [float(outside.mean())] + ([] if question.before is None else [float(thought.mean())])
+    for against in usual:
+        if rate - against < NEED_AGAIN * need.raise_min:
+            return 1.0
+        if rate < (1 + NEED_AGAIN * (need.lift_min - 1)) * against:
+            return 1.0
     n = len(inside) + len(outside)
     bad_in = math.floor(inside.sum() + 1e-9)
     bad = min(n, bad_in + math.ceil(outside.sum() - 1e-9))
-    return hypergeometric_tail(bad_in, len(inside), bad, n)
+    by_rest = hypergeometric_tail(bad_in, len(inside), bad, n)
+    if question.before is None:
+        return by_rest
+    return max(by_rest, _binomial_tail(bad_in, len(inside), float(thought.mean())))
 
 
-def _apart(question: Question, mask: Mask) -> float:
-    """Return how far a condition sets the bad calls apart over both halves (G)."""
-    y, among = question.y, question.among
-    inside, n_in = np.array([y[mask].sum()]), np.array([float(mask.sum())])
-    return float(g_statistic(inside, n_in, float(y[among].sum()), float(among.sum()))[0])
+def _binomial_tail(k: int, n: int, rate: float) -> float:
+    """Return P(X >= k) for X binomial: of n people, each bad at this rate, at least k are."""
+    if k <= 0:
+        return 1.0
+    rate = min(max(rate, 1e-9), 1 - 1e-9)
+    logs = (
+        math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1)
+        + i * math.log(rate) + (n - i) * math.log1p(-rate)
+        for i in range(k, n + 1)
+    )  # fmt: skip
+    return min(1.0, sum(map(math.exp, logs)))
 
 
-def _not_explained(question: Question, found: list[Tested]) -> list[Tested]:
+def _g(one: Tested) -> float:
+    """Return how far a condition stands above what was expected, over both halves."""
+    expected = expected_under(one.question, one.condition)[one.mask]
+    bad = np.array([one.question.y[one.mask].sum()])
+    return float(scan_statistic(bad, np.array([expected.sum()]))[0])
+
+
+def _not_explained(found: Sequence[Tested]) -> list[Tested]:
     """Leave out a condition that does not stand apart in the calls that those before it leave."""
     kept: list[Tested] = []
-    left = question.among.copy()
-    rest = left.copy()
     for one in found:
-        rest &= ~one.mask
-    for one in found:
+        question = one.question
+        left = question.among.copy()
+        for other in kept:
+            left &= ~other.mask
+        rest = left & ~one.mask
+        for other in found:
+            rest &= ~other.mask
         inside = left & one.mask
-        if inside.any() and rest.any():
-            rate_in, rate_out = question.y[inside].mean(), question.y[rest].mean()
-            need = question.need
-            if rate_in - rate_out >= need.raise_min and rate_in >= need.lift_min * rate_out:
-                kept.append(one)
-                left &= ~one.mask
+        if not inside.any() or not rest.any():
+            continue
+        rate_in = question.y[inside].mean()
+        thought = expected_under(question, one.condition)[inside].mean()
+        rate_out = float(question.y[rest].mean())
+        if question.before is not None:
+            rate_out = max(rate_out, float(thought))
+        need = question.need
+        if rate_in - rate_out >= need.raise_min and rate_in >= need.lift_min * rate_out:
+            kept.append(one)
     return kept
 
 
@@ -190,6 +362,10 @@ def by_person(calls: WeekCalls, y: Floats, among: Mask) -> Floats:
     n = np.bincount(people)
     sums = np.bincount(people, weights=y[among])
     return sums[n > 0] / n[n > 0]
+
+
+def _constant(y: Floats, among: Mask) -> Floats:
+    return np.full(len(y), float(y[among].mean()) if among.any() else 0.0)
 
 
 def _is_cohort(calls: WeekCalls, mask: Mask) -> bool:

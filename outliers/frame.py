@@ -1,8 +1,8 @@
-"""One week's calls as NumPy columns: what discovery and comparison compute with, texts apart.
+"""One week's calls as NumPy columns, and those of the weeks before: what discovery and comparison use.
 
-Flow: call, slice, experience, guard_reading, end_user -> `week_calls` -> outliers.discovery,
-outliers.comparison. Read in pieces of six hours, so that no read lasts longer than some 100 ms and no piece
-of Python objects outlives its columns: 100,000 calls are about 25 MB.
+Flow: call, slice, experience, guard_reading, end_user -> `week_calls`, `calls_before` -> outliers.discovery,
+outliers.comparison. No texts. Read in pieces of six hours, so that no read lasts longer than some 100 ms and
+no piece of Python objects outlives its columns: 100,000 calls are about 25 MB.
 """
 
 import json
@@ -18,6 +18,7 @@ from sqlalchemy import Connection, String, and_, cast, select
 from critic.tables import GuardReading
 from ingest.store import Store
 from ingest.tables import Call, EndUser, Signal, columns
+from outliers.history import DAYS_BEFORE
 from outliers.tables import Experience
 from outliers.tails import slices_of, versioned
 from outliers.weeks import Week
@@ -27,6 +28,8 @@ _experience, _guard = columns(Experience), columns(GuardReading)
 
 PIECE_MS = 6 * 3_600_000
 DAY_MS = 86_400_000
+#: What is usual is learnt from the days before a week, and from about so many calls at most.
+BEFORE_CALLS_MAX = 400_000
 #: Values of one field, tag or tool that are told apart; the rest is too rare to be a cohort.
 VALUES_MAX = 500
 
@@ -34,6 +37,11 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 S = TypeVar("S", bound=np.generic)
+
+#: Finish reasons of an answer that was cut short or withheld.
+CUT_SHORT = ("length", "max_tokens", "content_filter", "refusal", "safety", "MAX_TOKENS", "SAFETY")
+#: The guard's likeliest kind is taken for what went wrong from this probability of a failure on.
+KIND_FROM = 0.2
 
 
 @dataclass(frozen=True)
@@ -56,7 +64,8 @@ class WeekCalls:
         people: who the call happened to: the user, else the session, else the call itself, as a number.
         has_user: whether that is a user.
         held_back: whether this person is in the half that tests what the other half found.
-        named: field, or ("tag", key), or ("tool", name) -> its values.
+        named: field, or ("tag", key), or ("tool", name) -> its values; "failed_as" is what went wrong, where
+            that is known: "error Timeout", "finish length", or the guard's kind.
         numbers: field -> values, NaN where unknown.
     """
 
@@ -78,14 +87,15 @@ class WeekCalls:
     def __len__(self) -> int:
         return len(self.seq)
 
-    def up_to(self, until_ms: int) -> "WeekCalls":
-        """Return the calls that started before an instant: the same part of a week that still runs."""
-        n = int(np.searchsorted(self.started_at_ms, until_ms))
+    def within(self, week: Week, until_ms: int | None = None) -> "WeekCalls":
+        """Return the calls of a week of these; with `until_ms` only its part before that instant."""
+        end_ms = week.until_ms if until_ms is None else until_ms
+        first, last = np.searchsorted(self.started_at_ms, [week.since_ms, end_ms]).tolist()
         return WeekCalls(
-            week=self.week,
-            named={key: Names(names.codes[:n], names.names) for key, names in self.named.items()},
-            numbers={name: values[:n] for name, values in self.numbers.items()},
-            **{name: getattr(self, name)[:n] for name in _ARRAYS},
+            week=week,
+            named={key: Names(names.codes[first:last], names.names) for key, names in self.named.items()},
+            numbers={name: values[first:last] for name, values in self.numbers.items()},
+            **{name: getattr(self, name)[first:last] for name in _ARRAYS},
         )
 
 
@@ -109,6 +119,33 @@ _KINDS: dict[str, type] = {
 }
 
 
+def calls_before(store: Store, project_id: int, week: Week, *, at_least_since_ms: int) -> WeekCalls:
+    """Read the calls of the 28 days before a week; of a busy project about the newest `BEFORE_CALLS_MAX`.
+
+    Args:
+        at_least_since_ms: what is read reaches back to here at least, however many calls that is.
+
+    Returns:
+        columns whose `week` is the window that was read.
+    """
+    since_ms = week.since_ms - DAYS_BEFORE * DAY_MS
+    with store.read() as connection:
+        cut_ms = connection.execute(
+            select(_call.c.started_at_ms)
+            .where(
+                _call.c.project_id == project_id,
+                _call.c.started_at_ms >= since_ms,
+                _call.c.started_at_ms < week.since_ms,
+            )
+            .order_by(_call.c.started_at_ms.desc())
+            .offset(BEFORE_CALLS_MAX)
+            .limit(1)
+        ).scalar()
+    if cut_ms is not None:
+        since_ms = min(cut_ms, at_least_since_ms)
+    return week_calls(store, project_id, Week("before", since_ms, week.since_ms))
+
+
 def week_calls(store: Store, project_id: int, week: Week) -> WeekCalls:
     """Read one week's calls of a project."""
     columns_read = Columns()
@@ -129,6 +166,8 @@ def _piece(connection: Connection, project_id: int, since_ms: int, until_ms: int
             _call.c.slice_id,
             _call.c.started_at_ms,
             _call.c.outcome,
+            _call.c.error_type,
+            _call.c.finish_reason,
             _call.c.latency_ms,
             _call.c.cost_usd,
             _call.c.user_id,
@@ -143,6 +182,8 @@ def _piece(connection: Connection, project_id: int, since_ms: int, until_ms: int
             cast(_call.c.tools, String).label("tools"),
             _experience.c.p_bad,
             _guard.c.input_language,
+            _guard.c.p_fail,
+            _guard.c.kind,
             _user.c.first_seen_at_ms,
         )
         .outerjoin(_experience, _experience.c.call_seq == _call.c.seq)
@@ -228,6 +269,7 @@ class Columns:
         for name in _SLICE_FIELDS:
             self._code(name, [field[name] for field in fields])
         self._code("prompt_version", [_version_of(field) for field in fields])
+        self._code("failed_as", [_failed_as(row) for row in rows])
         for name in ("input_language", "tags", "tools"):
             self._code(name, [getattr(row, name) for row in rows])
 
@@ -238,7 +280,7 @@ class Columns:
             got.setdefault(name, np.empty(0, dtype=_KINDS.get(name, np.float64)))
         named = {
             (name, ""): self.coders[name].names(got[name])
-            for name in (*_SLICE_FIELDS, "prompt_version", "input_language")
+            for name in (*_SLICE_FIELDS, "prompt_version", "input_language", "failed_as")
             if name in self.coders
         }
         if "tags" in self.coders:
@@ -261,6 +303,17 @@ class Columns:
 def held_back(who: str) -> bool:
     """Say whether a person's calls test what the others' found: one of two halves, the same every week."""
     return zlib.crc32(who.encode()) & 1 == 1
+
+
+def _failed_as(row: Any) -> str | None:
+    """Return what went wrong in a call as far as fields tell; None where they tell nothing."""
+    if row.outcome != "answered":
+        return f"error {row.error_type or row.outcome}"
+    if row.finish_reason in CUT_SHORT:
+        return f"finish {row.finish_reason}"
+    if row.p_fail is not None and row.p_fail >= KIND_FROM:
+        return str(row.kind)
+    return None
 
 
 def _version_of(fields: dict[str, str]) -> str | None:

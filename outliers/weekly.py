@@ -4,8 +4,10 @@ Flow: marks in `outlier_progress` (outliers.refresh) -> `compute_week` -> `keep_
 """
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, delete, select
 
@@ -13,14 +15,18 @@ from ingest.settings import Settings
 from ingest.store import Store
 from ingest.tables import Project, columns
 from outliers.cases import leading_cohort, nominate
+from outliers.causes import TailCauses, find_causes, keep_causes
 from outliers.changes import Change, keep_changes
 from outliers.comparison import compare
 from outliers.describing import describe
-from outliers.discovery import Question, about_bad, about_tail, discover
+from outliers.discovery import Tested, about_bad, about_slow, about_tail, discover
 from outliers.findings import Finding, keep_findings
-from outliers.frame import WeekCalls, week_calls
+from outliers.frame import WeekCalls, calls_before, week_calls
+from outliers.latency_past import read_counts
 from outliers.refresh import keep_progress, week_mark
+from outliers.spells import Spell, find_spells, keep_spells
 from outliers.tables import Progress
+from outliers.text_groups import text_groups
 from outliers.weeks import Week, last_ended, week_before, week_by_id
 
 _progress, _project = columns(Progress), columns(Project)
@@ -41,6 +47,8 @@ class WeekResults:
     bad: list[Finding]
     tail: list[Finding]
     changes: list[Change]
+    causes: list[TailCauses] = field(default_factory=list)
+    spells: list[Spell] = field(default_factory=list)
 
 
 def weeks_to_compute(connection: Connection, settings: Settings, now_ms: int) -> list[tuple[int, Week, int]]:
@@ -80,25 +88,38 @@ def compute_weeks(store: Store, settings: Settings, now_ms: int) -> list[WeekRes
 
 
 def compute_week(store: Store, settings: Settings, project_id: int, week: Week, now_ms: int) -> WeekResults:
-    """Compute one week from its calls and those of the week before; writes nothing."""
+    """Compute one week from its calls and those of the 28 days before; writes nothing."""
     zone = settings.zone
-    before = week_calls(store, project_id, week_before(week, zone))
-    if week.holds(now_ms):
-        before = before.up_to(before.week.since_ms + now_ms - week.since_ms)
+    last = week_before(week, zone)
+    before = calls_before(store, project_id, week, at_least_since_ms=last.since_ms)
     calls = week_calls(store, project_id, week)
-    changes = compare(calls, before)
-    del before
-    bad, tail = (
-        _findings(store, settings, calls, question) for question in (about_bad(calls), about_tail(calls))
-    )
-    return WeekResults(week, bad, tail, changes)
+    # a week that still runs is compared with the same part of the weeks before
+    part_ms = now_ms - week.since_ms if week.holds(now_ms) else None
+    changes = compare(calls, *_weeks_before(before, last, part_ms, zone))
+    about = about_bad(calls, before)
+    found = discover(calls, about, about_slow(calls, before))
+    found += text_groups(store, project_id, about, found)
+    bad = _described(store, settings, calls, sorted(found, key=lambda one: -one.excess))
+    tail = _described(store, settings, calls, discover(calls, about_tail(calls)))
+    with store.read() as connection:
+        counts = read_counts(connection, project_id, week)
+    causes = find_causes(store, project_id, calls, zone)
+    return WeekResults(week, bad, tail, changes, causes, find_spells(counts, week, zone))
 
 
-def _findings(store: Store, settings: Settings, calls: WeekCalls, question: Question) -> list[Finding]:
-    return [
-        describe(store, calls, question, tested, place, settings.zone)
-        for place, tested in enumerate(discover(calls, question), 1)
-    ]
+def _weeks_before(
+    before: WeekCalls, last: Week, part_ms: int | None, zone: ZoneInfo
+) -> tuple[WeekCalls, list[WeekCalls]]:
+    """Return the week before, and those before it whose noise is known, newest first; or their same parts."""
+    weeks = [last]
+    while len(weeks) < 4:
+        weeks.append(week_before(weeks[-1], zone))
+    parts = [before.within(week, None if part_ms is None else week.since_ms + part_ms) for week in weeks]
+    return parts[0], [part for part in parts[1:] if len(part)]
+
+
+def _described(store: Store, settings: Settings, calls: WeekCalls, found: Sequence[Tested]) -> list[Finding]:
+    return [describe(store, calls, tested, place, settings.zone) for place, tested in enumerate(found, 1)]
 
 
 def keep_week(connection: Connection, project_id: int, found: WeekResults, mark: int, now_ms: int) -> None:
@@ -107,6 +128,8 @@ def keep_week(connection: Connection, project_id: int, found: WeekResults, mark:
     keep_findings(connection, project_id, week.id, "bad", found.bad)
     keep_findings(connection, project_id, week.id, "tail", found.tail)
     keep_changes(connection, project_id, week.id, found.changes)
+    keep_causes(connection, project_id, week.id, found.causes)
+    keep_spells(connection, project_id, week.id, found.spells)
     if week.until_ms <= now_ms:
         nominate(connection, project_id, week.id, leading_cohort(found.bad), now_ms)
     # Calls ranked while we computed have set a newer mark, which stays.

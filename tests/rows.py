@@ -261,4 +261,8 @@ _FRAME_FIELDS = (
     "context_chars",
     "retries",
     "first_seen_at_ms",
+    "error_type",
+    "finish_reason",
+    "p_fail",
+    "kind",
 )

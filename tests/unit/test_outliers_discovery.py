@@ -10,10 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outliers.candidates import holds, spoken_numbers
+from outliers.axes import spoken_numbers
+from outliers.candidates import holds
 from outliers.conditions import Condition, number
-from outliers.discovery import about_bad, about_tail, discover
-from outliers.weeks import week_by_id
+from outliers.discovery import about_bad, about_slow, about_tail, discover
+from outliers.frame import WeekCalls
+from outliers.trend import began_ms, trend
+from outliers.weeks import Week, week_by_id
 from tests.rows import HOUR_MS, frame_of, quiet_calls
 
 UTC = ZoneInfo("UTC")
@@ -94,6 +97,93 @@ def test_quiet_weeks_stay_quiet() -> None:
     assert false <= 2
 
 
+BEFORE = Week("before", WEEK.since_ms - 28 * DAY_MS, WEEK.since_ms)
+
+
+def with_past(spoil: Callable[[dict[str, Any], random.Random], None], seed: int = 5) -> WeekCalls:
+    """Return four weeks before; `spoil` changes each of their calls."""
+    source = random.Random(seed)
+    calls = quiet_calls(source, BEFORE.since_ms, 8000, hours=28 * 24)
+    for call in calls:
+        spoil(call, source)
+    return frame_of(calls, BEFORE)
+
+
+def test_what_was_always_so_is_no_incident() -> None:
+    """German has always gone badly; this week one tenant does too, and a new version of the worst prompt."""
+
+    def always(call: dict[str, Any], source: random.Random) -> None:
+        if (call["language"] == "de" and source.random() < 0.5) or (
+            call["prompt"] == "draft" and call["model"] == "large" and source.random() < 0.7
+        ):
+            call["p_fail"] = source.uniform(0.4, 0.95)
+
+    source = random.Random(6)
+    calls = planted(6, lambda call: call["tags"]["tenant"] == "t3", 0.8)
+    for call in calls:
+        always(call, source)
+        call["prompt_version"] += "-new" if call["prompt"] == "draft" else ""
+    week = frame_of(calls, WEEK)
+    told = [one.condition.words(UTC) for one in discover(week, about_bad(week, with_past(always)))]
+    assert told == ["tag tenant = t3"]
+    alone = {one.condition.words(UTC) for one in discover(week, about_bad(week))}
+    assert "input language = de" in alone, "without the weeks before nothing says that it was always so"
+
+
+def test_two_fields_together_are_named_together() -> None:
+    """A tool fails for one tenant: neither field alone says it."""
+
+    def both(call: dict[str, Any]) -> bool:
+        return bool(call["tools"] == ["search"] and call["language"] == "es")
+
+    week = frame_of(planted(7, both, 0.7), WEEK)
+    past = with_past(lambda _call, _source: None)
+    [found] = discover(week, about_bad(week, past))
+    assert {part.words(UTC) for part in found.condition.parts} == {"tool = search", "input language = es"}
+    assert (found.mask == holds(found.condition, week)).all()
+
+
+def test_a_model_that_is_slow_for_hours_is_found_and_one_that_always_is_not() -> None:
+    def took(call: dict[str, Any], source: random.Random) -> None:
+        call["latency_ms"] = source.lognormvariate(6, 0.3) * (3 if call["model"] == "large" else 1)
+
+    source = random.Random(9)
+    calls = quiet_calls(source, WEEK.since_ms, 6000)
+    for call in calls:
+        took(call, source)
+        hour = (call["started_at_ms"] - WEEK.since_ms) / HOUR_MS
+        if call["model"] == "small" and 30 <= hour < 36:
+            call["latency_ms"] *= 2.5
+    week = frame_of(calls, WEEK)
+    for past in (with_past(took), None):  # with no past, a change within the week still tells
+        [found] = discover(week, about_slow(week, past))
+        span = next(part for part in found.condition.parts if part.op == "within")
+        assert span.words(UTC) == "a start on Tue 06:00 to 12:00"
+        assert Condition("model", "=", "small") in found.condition.parts
+        assert found.question.measure == "latency"
+
+
+def test_a_finding_tells_since_when_and_how_it_was_before() -> None:
+    """The tenant's trouble began on Thursday; the weeks before had none."""
+    thursday_ms = WEEK.since_ms + 3 * DAY_MS
+
+    def since_thursday(call: dict[str, Any]) -> bool:
+        return bool(call["tags"]["tenant"] == "t3" and call["started_at_ms"] >= thursday_ms)
+
+    week = frame_of(planted(8, since_thursday, 0.9, n=6000), WEEK)
+    past = with_past(lambda _call, _source: None)
+    [found] = discover(week, about_bad(week, past))
+    told = trend(week, found, UTC)
+    assert abs(began_ms(week, found, found.mask & (week.p_bad >= 0.5)) - thursday_ms) < DAY_MS
+    assert len(told["days"]) == 7
+    assert sum(point.n for point in told["days"]) == found.mask.sum()
+    assert [point.since_ms for point in told["weeks_before"]] == [
+        WEEK.since_ms - back * 7 * DAY_MS for back in (4, 3, 2, 1)
+    ]
+    assert told["n_before"] == sum(point.n for point in told["weeks_before"]) > 0
+    assert told["rate_before"] < 0.15
+
+
 def test_one_persons_bad_week_is_no_cohort() -> None:
     """A user with forty bad calls sends them all with a tag of their own; nobody else has it."""
     for seed in range(5):
@@ -156,6 +246,7 @@ def test_thresholds_are_numbers_a_person_would_say(low: float, times: float) -> 
         Condition("user_age_days", "<", 2.0),
         Condition("calls_before", "<", 3.0),
         Condition("started_at", "within", (WEEK.since_ms + DAY_MS, WEEK.since_ms + 2 * DAY_MS)),
+        Condition.all_of([Condition("tag", "=", "free", key="plan"), Condition("tool", "=", "search")]),
     ],
 )
 def test_a_condition_kept_and_read_again_holds_for_the_same_calls(condition: Condition) -> None:
@@ -183,4 +274,7 @@ def test_conditions_read_as_people_speak() -> None:
     hours = (WEEK.since_ms + 50 * HOUR_MS, WEEK.since_ms + 54 * HOUR_MS)
     assert said("started_at", "within", hours)[1] == "on Wed 02:00 to 06:00"
     assert said("started_at", "within", (hours[0], hours[1] + DAY_MS))[1] == "on Wed 02:00 to Thu 06:00"
+    pair = Condition.all_of([Condition("tool", "=", "search"), Condition("started_at", "within", hours)])
+    assert pair.words(UTC) == "tool = search and a start on Wed 02:00 to 06:00"
+    assert pair.where(UTC) == "with tool search on Wed 02:00 to 06:00"
     assert [number(value) for value in (9800.0, 0.25, 2.0)] == ["9,800", "0.25", "2"]
