@@ -136,7 +136,7 @@ def do(store: Store, settings: Settings, project_id: int, week_id: str, body: _B
         case PickBody():
             cohort = None
             if body.call_id is not None:
-                cohort = cohort_of_call(store, project_id, week, body.call_id)
+                cohort = cohort_of_call(store, project_id, week, body.call_id, settings.zone)
             elif body.rank is not None:
                 with store.read() as connection:
                     cohort = cohort_by_rank(connection, project_id, week, body.rank)

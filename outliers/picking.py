@@ -5,16 +5,24 @@ outliers.case_actions.pick.
 """
 
 from dataclasses import replace
+from zoneinfo import ZoneInfo
 
+import numpy as np
 from sqlalchemy import Connection, select
 
 from ingest.store import Store
 from ingest.tables import Call, columns
 from outliers.candidates import holds
 from outliers.case_actions import BadPick
+from outliers.conditions import Condition
+from outliers.describing import EXAMPLES, failure, percent
+from outliers.discovery import by_person
+from outliers.experience import BAD_FROM
 from outliers.findings import Finding, findings_of
-from outliers.frame import week_calls
+from outliers.frame import WeekCalls, week_calls
+from outliers.intervals import ratio_interval, wilson
 from outliers.weeks import Week
+from outliers.worst import calls_by_seq
 
 _call = columns(Call)
 
@@ -33,13 +41,15 @@ def cohort_by_rank(connection: Connection, project_id: int, week: Week, rank: in
     raise BadPick("rank", f"Week {week.id} has no cohort of rank {rank}; there are: {ranks}.")
 
 
-def cohort_of_call(store: Store, project_id: int, week: Week, call_id: str) -> Finding:
+def cohort_of_call(store: Store, project_id: int, week: Week, call_id: str, zone: ZoneInfo) -> Finding:
     """Return the week's first cohort that holds a call, with that call as its seed.
 
-    Reads the week's calls: about a second at 50,000 of them.
+    Where none holds it, the calls that share its prompt version (else its prompt, else its model) are its
+    cohort: all that is known of a call that went wrong alone. Reads the week's calls: about a second at
+    50,000 of them.
 
     Raises:
-        BadPick: no such call, one of another week, or one that no cohort holds.
+        BadPick: no such call, one of another week, one not ranked yet, or one that names none of these.
     """
     with store.read() as connection:
         call = connection.execute(
@@ -53,17 +63,83 @@ def cohort_of_call(store: Store, project_id: int, week: Week, call_id: str) -> F
     if not week.holds(call.started_at_ms):
         raise BadPick("call_id", f"The call {call_id!r} did not start in {week.id}; its own week has a case.")
     holding = next((one for one in found if call_id in one.examples), None)
-    if holding is None and found:
+    if holding is None:
         calls = week_calls(store, project_id, week)
         at = calls.seq == call.seq
         holding = next((one for one in found if bool(holds(one.condition, calls)[at].any())), None)
-    if holding is None:
-        raise BadPick(
-            "call_id",
-            f"No cohort of {week.id} holds the call {call_id!r}: it went wrong alone; its page shows why.",
-        )
+        if holding is None:
+            holding = _cohort_around(store, calls, call_id, int(np.nonzero(at)[0][0]), zone)
     examples = (call_id, *(one for one in holding.examples if one != call_id))
-    return replace(holding, examples=examples[: max(1, len(holding.examples))])
+    return replace(holding, examples=examples[:EXAMPLES])
+
+
+def _cohort_around(store: Store, calls: WeekCalls, call_id: str, place: int, zone: ZoneInfo) -> Finding:
+    """Return the calls that share a call's prompt version, prompt or model, as a cohort."""
+    shared = next(
+        (
+            Condition(field, "=", column.names[column.codes[place]])
+            for field in ("prompt_version", "prompt", "model")
+            if (column := calls.named.get((field, ""))) is not None
+            and column.codes[place] >= 0
+            and column.names[column.codes[place]]
+        ),
+        None,
+    )
+    if shared is None:
+        raise BadPick(
+            "call_id", f"The call {call_id!r} names no prompt and no model: no call can be like it."
+        )
+    y = calls.p_bad
+    ranked = np.isfinite(y)
+    if not ranked[place]:
+        raise BadPick("call_id", f"The call {call_id!r} is not ranked yet; try again in a minute.")
+    inside = ranked & holds(shared, calls)
+    outside = ranked & ~inside
+    hit = inside & (y >= BAD_FROM)
+    in_, out = by_person(calls, y, inside), by_person(calls, y, outside)
+    rate_in, rate_out = float(y[inside].mean()), float(y[outside].mean()) if outside.any() else 0.0
+    low, high = wilson(rate_in * len(in_), len(in_))
+    lift_low, lift_high = ratio_interval(float(in_.sum()), len(in_), float(out.sum()), max(1, len(out)))
+    worst = np.nonzero(inside)[0][np.argsort(-y[inside], kind="stable")][:EXAMPLES]
+    with store.read() as connection:
+        examples = tuple(one.id for one in calls_by_seq(connection, calls.seq[worst].tolist()))
+        [seed] = calls_by_seq(connection, [int(calls.seq[place])])
+    what = failure(seed.parts)
+    users = len(np.unique(calls.people[hit & calls.has_user]))
+    n, n_in = int(inside.sum()), int(hit.sum())
+    share_in, share_out = (
+        float(y[inside].sum() / y[ranked].sum()),
+        float((1 - y)[inside].sum() / max((1 - y)[ranked].sum(), 1e-9)),
+    )
+    return Finding(
+        rank=0,
+        about="bad",
+        condition=shared,
+        sentence=f"{shared.words(zone)} holds for {percent(share_in)} of the bad calls "
+        f"and {percent(share_out)} of the rest",
+        n=n,
+        n_in=n_in,
+        share_in=share_in,
+        share_out=share_out,
+        rate_in=rate_in,
+        rate_low=low,
+        rate_high=high,
+        rate_out=rate_out,
+        lift=rate_in / max(rate_out, 1e-9),
+        lift_low=lift_low,
+        lift_high=lift_high,
+        users=users,
+        first_seen_at_ms=int(calls.started_at_ms[hit if hit.any() else inside].min()),
+        p_value=1.0,
+        examples=examples,
+        what_failed=what,
+        n_what_failed=n_in,
+        severity=rate_in,
+        case_sentence=f"A call went badly {shared.where(zone)}: {n_in:,} of {n:,} calls like it were bad",
+        share_of_traffic=n / max(1, len(calls)),
+        # the half of the person whose call it is has been chosen for it
+        found_among="held_back" if calls.held_back[place] else "others",
+    )
 
 
 def _cohorts(connection: Connection, project_id: int, week: Week) -> list[Finding]:

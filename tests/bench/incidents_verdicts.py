@@ -266,7 +266,7 @@ class _Planted:
 
     def __init__(self, source: np.random.Generator, world: World, works: bool) -> None:
         self.works = works
-        self.raised = float(source.uniform(0.4, 0.9))
+        self.raised = float(source.uniform(0.3, 0.8))
         self.kind = str(source.choice(["version", "tenant", "region", "language", "long", "tool", "release"]))
         self.prompt = int(source.choice(len(PROMPTS), p=world.prompt_share))
         self.tenant = int(source.integers(TENANTS))

@@ -13,11 +13,13 @@ from zoneinfo import ZoneInfo
 import httpx2 as httpx
 import pytest
 from click.testing import CliRunner
+from sqlalchemy import select
 
 from api.cli.case import command
 from api.serving import background
 from ingest.settings import Settings
 from ingest.store import OpenStore
+from ingest.tables import Call, Slice, columns
 from outliers.findings import findings_of
 from outliers.refresh import now_ms, refresh_experience
 from outliers.weekly import compute_weeks
@@ -145,6 +147,15 @@ def test_another_cohort_or_a_call_of_it_can_be_picked(case_settings: Settings) -
     assert of_call["cohort"]["examples"][0] == of_call["seed"]["id"] == theirs
     again = terminal(case_settings, "pick", WEEK.id, "--call-id", theirs)
     assert again["history"] == of_call["history"], "twice is once"
+
+    with closing(OpenStore(case_settings.database_url)) as store, store.read() as connection:
+        call, slices = columns(Call), columns(Slice)
+        summary = select(call.c.id).join(slices, slices.c.id == call.c.slice_id)
+        alone = connection.execute(summary.where(slices.c.prompt == "summary").limit(1)).scalar_one()
+    of_prompt = terminal(case_settings, "pick", WEEK.id, "--call-id", alone)
+    assert of_prompt["cohort"]["condition"]["value"] == "summary@v1", "no cohort holds it"
+    assert of_prompt["seed"]["id"] == alone
+    assert of_prompt["sentence"].startswith("A call went badly for prompt summary@v1: ")
 
 
 @pytest.mark.parametrize(
