@@ -37,6 +37,7 @@ class Spool:
     def __init__(self, folder: str, key: str, bytes_max: int) -> None:
         import hashlib
 
+        folder = os.path.expanduser(folder)
         os.makedirs(folder, mode=0o700, exist_ok=True)
         self.folder = folder
         self.bytes_max = bytes_max
