@@ -206,7 +206,12 @@ class Lane:
         """Hand a case back for another try, or close it where its tries or a day are spent."""
         self._pace.not_answered(started_at)
         self._pace.obey(self._driver.limits, len(self._judging) - 1)
-        self._book(self._purse.in_doubt(judgement) if error.blames_call else self._purse.unused(judgement))
+        if error.blames_call:
+            self._book(self._purse.in_doubt(judgement))
+        elif error.spent is not None:
+            self._book(self._purse.partly(judgement, error.spent))
+        else:
+            self._book(self._purse.unused(judgement))
         now_ms = self._work.clock_ms()
         for row in judgement.rows:
             spent = row.attempts >= queue.ATTEMPTS_MAX if error.blames_call else False

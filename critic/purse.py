@@ -11,7 +11,7 @@ from functools import partial
 
 from critic.budget import DAY_MS, NoRoom, Reserved, Spend, Wanted, day_of, reserve
 from critic.cases import Judgement
-from critic.drivers.base import Answer, CannotJudge, Driver, Refused, Unusable, Verdict
+from critic.drivers.base import Answer, CannotJudge, Driver, Refused, Unusable, Usage, Verdict
 from critic.rows import NO_BUDGET, Finished, Retry
 from critic.work import Work
 
@@ -92,6 +92,12 @@ class Purse:
         if judgement.held is None:
             return None
         return Spend(judgement.project_id, self._driver.name, 0.0, judgement.held, requests=0)
+
+    def partly(self, judgement: Judgement, spent: Usage) -> Spend | None:
+        """Return what to book where no answer came of several requests, and some of them were charged."""
+        tokens = (spent.input_tokens, None, spent.output_tokens)
+        usd = self._work.money.cost_usd(self._driver.name, None, tokens, self._work.clock_ms())
+        return self._spend(judgement, usd)
 
     def in_doubt(self, judgement: Judgement) -> Spend | None:
         """Return what to book where nobody knows what was charged: no answer came, or a bug ended it."""

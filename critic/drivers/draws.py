@@ -6,12 +6,13 @@ Flow: drawn objects `{rubric: level}`, or the verdicts of draws that failed -> `
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from critic.drivers.base import (
     Answer,
     CriticUnavailable,
+    Refused,
     Unusable,
     Usage,
     Verdict,
@@ -53,9 +54,10 @@ async def three(draw: Callable[[], Awaitable[Draw | Verdict]]) -> list[Draw | Ve
         first = failed[0]
         assert isinstance(first, CriticUnavailable)
         paid = [one for one in came if isinstance(one, Draw)]
-        first.spent = Usage(
-            sum(one.input_tokens or 0 for one in paid), sum(one.output_tokens or 0 for one in paid)
-        )
+        if paid:
+            first.spent = Usage(
+                sum(one.input_tokens or 0 for one in paid), sum(one.output_tokens or 0 for one in paid)
+            )
         raise first
     return came
 
@@ -81,15 +83,28 @@ def levels_in(text: str) -> Mapping[str, Any] | Unusable:
 
 
 def verdicts_of(draws: Sequence[Draw | Verdict], rubrics: Sequence[Rubric]) -> list[Verdict]:
-    """Return one verdict per rubric. A draw that was refused is left out; one answered draw is an answer."""
+    """Return one verdict per rubric. A draw that was refused is left out; one answered draw is an answer.
+
+    All draws count for what it used, the refused ones too; one that says nothing leaves the whole unknown.
+    """
     answered = [draw for draw in draws if isinstance(draw, Draw)]
+    parts = len(rubrics)
+    tokens_in = in_parts(_total(draws, "input_tokens"), parts)
+    tokens_out = in_parts(_total(draws, "output_tokens"), parts)
+    cached = in_parts(_total(draws, "cached_input_tokens"), parts)
     if not answered:
         verdict = next(draw for draw in draws if not isinstance(draw, Draw))
-        return [verdict] * len(rubrics)
-    parts = len(rubrics)
-    tokens_in = in_parts(_total([draw.input_tokens for draw in answered]), parts)
-    tokens_out = in_parts(_total([draw.output_tokens for draw in answered]), parts)
-    cached = in_parts(_total([draw.cached_input_tokens for draw in answered]), parts)
+        if not isinstance(verdict, Refused):
+            return [verdict] * parts
+        return [
+            replace(
+                verdict,
+                input_tokens=tokens_in[i],
+                output_tokens=tokens_out[i],
+                cached_input_tokens=cached[i],
+            )
+            for i in range(parts)
+        ]
     verdicts: list[Verdict] = []
     for i, rubric in enumerate(rubrics):
         drawn = [level for draw in answered if (level := _level(draw.levels.get(rubric.name))) is not None]
@@ -114,7 +129,8 @@ def _level(value: object) -> int | None:
     return value if sound else None  # type: ignore[return-value]
 
 
-def _total(counts: Sequence[int | None]) -> int | None:
+def _total(draws: Sequence[Draw | Verdict], name: str) -> int | None:
     """Return what the draws used together; None where any of them does not say."""
+    counts = [getattr(draw, name, None) for draw in draws]
     known = [count for count in counts if count is not None]
     return sum(known) if len(known) == len(counts) else None

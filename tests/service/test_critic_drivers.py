@@ -507,7 +507,11 @@ def test_a_refusal_and_an_answer_cut_by_its_length_are_told_apart(chats: Asked) 
     chats.provider.finish_reason = "length"
     assert [type(verdict) for verdict in draws.judge()] == [Unusable, Unusable]
     chats.provider.refuses = True
-    assert [type(verdict) for verdict in draws.judge()] == [Refused, Refused]
+    refused = draws.judge()
+    assert [type(verdict) for verdict in refused] == [Refused, Refused]
+    used = len(chats.provider.requests[-1].messages[0].content + chats.provider.requests[-1].case) // 4
+    total = sum(verdict.input_tokens or 0 for verdict in refused if isinstance(verdict, Refused))
+    assert total == pytest.approx(3 * used, abs=9), "three refused draws are charged three times"
     assert [type(verdict) for verdict in chats.judge()] == [Refused, Refused]
 
 
