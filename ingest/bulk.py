@@ -6,8 +6,8 @@ that the writer opened.
 Why not `connection.execute(insert(table), list_of_dicts)`: preparing each row's parameters took a third of
 the writer's time, and composing a statement for a batch of one takes longer than running it. Why several rows
 to a statement: Python's sqlite3 lets go of the interpreter lock for every statement it steps, and then waits
-for it behind the threads that parse. Why not hundreds: SQLite takes a fifth longer for such a statement than
-for the same rows in statements of 16.
+for it behind the threads that parse. Why not hundreds: SQLite takes a fifth longer for a statement of
+thousands of values than for the same rows in statements of hundreds.
 """
 
 from collections.abc import Sequence
@@ -17,8 +17,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-#: Rows in one statement, a power of two.
-ROWS_MAX = 16
+#: Values in one statement; its rows are the largest power of two within that.
+VALUES_MAX = 512
 
 
 def cursor_of(connection: Connection) -> Any:
@@ -44,7 +44,7 @@ def insert_rows(
     taken = 0
     # In powers of two: a statement for each possible number of rows would push all others out of the
     # connection's cache of prepared statements.
-    start, size = 0, ROWS_MAX
+    start, size = 0, 1 << (VALUES_MAX // len(columns)).bit_length() - 1
     while start < len(rows):
         if start + size > len(rows):
             size //= 2

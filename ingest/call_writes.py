@@ -168,15 +168,16 @@ SET n = latency_count.n + excluded.n, weight = latency_count.weight + excluded.w
 
 def count_latencies(connection: Connection, calls: Sequence[NewCall]) -> None:
     """Add what each call's `counted` says to the latencies of its slice, hour and outcome."""
-    counts: dict[tuple[int, int, str, str, int], tuple[int, float]] = {}
+    counts: dict[tuple[int, str, int, str, int], tuple[int, float]] = {}
     for call in calls:
         hour = call.started_at_ms // HOUR_MS
         for measure, bucket in call.counted:
-            key = (call.slice_id, hour, measure, call.outcome, bucket)
+            key = (call.slice_id, measure, hour, call.outcome, bucket)
             n, weight = counts.get(key, (0, 0.0))
             counts[key] = (n + 1, weight + call.weight)
-    rows = [(*key, *count) for key, count in counts.items()]
-    columns = ("slice_id", "hour", "measure", "outcome", "bucket", "n", "weight")
+    # In the order of the table's own key, so that neighbours find their page at hand.
+    rows = [(*key, *counts[key]) for key in sorted(counts)]
+    columns = ("slice_id", "measure", "hour", "outcome", "bucket", "n", "weight")
     insert_rows(connection, "latency_count", columns, rows, _ADD_COUNT)
 
 

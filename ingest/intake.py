@@ -24,6 +24,9 @@ from ingest.wire import COMMENT_BYTES_MAX, Call, Label, Receipt, Sent, Signal, e
 
 #: Names in one receipt: enough to see the mistake, whatever a client makes up.
 UNKNOWN_FIELDS_MAX = 50
+#: A larger batch packs its texts in its own thread; a smaller one comes from the event loop, which packing
+#: would hold up for longer than the writer: it lets go of the interpreter lock for every text.
+FEW = 16
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ class Intake:
                 sent.reject(index, error.field, str(error))
         slices = self._slices.setdefault(project_id, {})
 
-        if self._packs:  # here, in the caller's thread, and not in the writer's
+        if self._packs and len(calls) > FEW:
             for new in calls:
                 new.pack()
         told, n = _Told.of(sent), len(calls)

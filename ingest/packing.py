@@ -29,7 +29,7 @@ except ImportError:  # no wheel for this machine
     _LEVEL = 1
 
 #: A shorter text, in characters, is kept as it is: packing would cost more than it spares.
-PACKED_CHARS_MIN = 1_000
+PACKED_CHARS_MIN = 2_000
 #: What packing must spare of a text, as a share; hashes and base64 stay as they are.
 SPARED_MIN = 0.15
 

@@ -13,6 +13,7 @@ import socket
 import sys
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
 import orjson
@@ -29,11 +30,12 @@ available following contact us anytime thanks sorry help need
 
 
 def call_of(random_: random.Random, number: int) -> dict[str, object]:
-    """Return one call: median 1.2 kB in and 0.8 kB out, up to 60 kB."""
+    """Return one call, begun within the last minute: median 1.2 kB in and 0.8 kB out, up to 60 kB."""
+    began = datetime.now(UTC) - timedelta(seconds=random_.random() * 60)
     latency_ms = random_.lognormvariate(7, 0.8)
     return {
         "id": f"{PLACE.decode()}-{number}",
-        "started_at": f"2026-11-20T{random_.randrange(24):02}:{random_.randrange(60):02}:07.512Z",
+        "started_at": began.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "latency_ms": round(latency_ms, 2),
         "first_token_ms": round(latency_ms * 0.2, 2),
         "provider": "openai",

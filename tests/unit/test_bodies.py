@@ -1,0 +1,100 @@
+"""Room for bodies: bounded, first come first served, given back whatever becomes of a request."""
+
+import asyncio
+
+import pytest
+
+from api.bodies import Hold, Room
+from api.errors import Refused
+
+
+def test_who_finds_no_room_is_told_when_to_come_again() -> None:
+    async def scenario() -> None:
+        room = Room(100, wait_s=0.05)
+        await room.enter(80)
+        with pytest.raises(Refused) as refused:
+            await room.enter(30)
+        assert (refused.value.status, refused.value.code, refused.value.retry_after_s) == (503, "busy", 1)
+        assert room.held == 80
+        room.leave(80)
+        await room.enter(30)
+
+    asyncio.run(scenario())
+
+
+def test_who_waits_longest_is_let_in_first_and_a_small_one_does_not_overtake() -> None:
+    async def scenario() -> None:
+        room = Room(100)
+        order: list[str] = []
+
+        async def enter(name: str, n: int) -> None:
+            await room.enter(n)
+            order.append(name)
+
+        await room.enter(90)
+        waiting = [asyncio.create_task(enter("large", 50)), asyncio.create_task(enter("small", 5))]
+        await asyncio.sleep(0)
+        assert order == []
+        room.leave(90)
+        await asyncio.gather(*waiting)
+        assert order == ["large", "small"]
+        assert room.held == 55
+
+    asyncio.run(scenario())
+
+
+def test_one_body_larger_than_the_room_goes_alone() -> None:
+    async def scenario() -> None:
+        room = Room(100, wait_s=0.05)
+        await room.enter(500)
+        with pytest.raises(Refused):
+            await room.enter(1)
+        room.leave(500)
+        assert room.held == 0
+
+    asyncio.run(scenario())
+
+
+def test_who_gives_up_waiting_leaves_no_trace_and_blocks_nobody() -> None:
+    async def scenario() -> None:
+        room = Room(100)
+        await room.enter(90)
+        large = asyncio.create_task(room.enter(50))
+        small = asyncio.create_task(room.enter(10))
+        await asyncio.sleep(0)
+        large.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await large
+        await small
+        assert room.held == 100
+
+    asyncio.run(scenario())
+
+
+def test_let_in_and_cancelled_at_the_same_moment_gives_the_room_back() -> None:
+    async def scenario() -> None:
+        room = Room(100)
+        await room.enter(90)
+        late = asyncio.create_task(room.enter(50))
+        await asyncio.sleep(0)
+        room.leave(90)
+        late.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await late
+        assert room.held == 0
+
+    asyncio.run(scenario())
+
+
+def test_a_hold_gives_back_all_it_took_once() -> None:
+    async def scenario() -> None:
+        room = Room(100)
+        hold = Hold(room)
+        await hold.take(30)
+        await hold.take(20)
+        assert room.held == 50
+        hold.leave()
+        hold.leave()
+        assert room.held == 0
+
+    asyncio.run(scenario())
