@@ -1,5 +1,6 @@
 """The one writer: groups, savepoints, a full queue, a locked and a full database."""
 
+import asyncio
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -12,9 +13,12 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError
 
 from ingest import writer as writer_module
+from ingest.call_rows import NewCall, new_call
+from ingest.call_writes import KeepCalls
 from ingest.errors import StoreUnavailable, WriterBusy
 from ingest.settings import Settings
 from ingest.store import OpenStore, writing_engine
+from ingest.wire import Call
 from ingest.writer import Writer
 
 
@@ -187,3 +191,58 @@ def test_a_closed_writer_finishes_what_it_has_and_refuses_more(settings: Setting
         held.let_go()
         assert [future.result() for future in futures] == ["one", "two"]
         closing.result(10)
+
+
+def new_calls(*ids: str) -> list[NewCall]:
+    return [new_call(Call(id=call_id, model="m", latency_ms=10.0), 0) for call_id in ids]
+
+
+def test_batches_that_wait_together_are_written_once_and_told_apart(store: OpenStore) -> None:
+    """Of two that send one call, the first has it accepted; each hears of its own."""
+    batches = [["a", "b"], ["b", "c", "c"], ["a"], ["d"]]
+    with ThreadPoolExecutor(4) as pool:
+        held = Held(store)
+        futures = waiting(store, [KeepCalls(1, new_calls(*ids), {}) for ids in batches], pool)
+        held.let_go()
+        # Queued by a pool of threads, so that their order is not ours to say.
+        assert sum(future.result().accepted for future in futures) == 4
+        assert futures[3].result().accepted == 1
+    with store.read() as connection:
+        kept = connection.execute(text("select id, seq from call order by seq")).all()
+        assert sorted(row.id for row in kept) == ["a", "b", "c", "d"]
+        todo = connection.execute(text("select call_seq from todo order by 1")).scalars().all()
+        assert todo == [row.seq for row in kept]
+        assert connection.execute(text("select sum(n) from latency_count")).scalar_one() == 4
+
+
+def test_a_batch_that_cannot_be_written_sinks_none_of_those_written_with_it(store: OpenStore) -> None:
+    bad = new_calls("good half", "bad half")
+    bad[1].row = (*bad[1].row[:3], "unheard-of", *bad[1].row[4:])
+    with ThreadPoolExecutor(3) as pool:
+        held = Held(store)
+        jobs = [KeepCalls(1, calls, {}) for calls in (new_calls("x"), bad, new_calls("y"))]
+        futures = waiting(store, jobs, pool)
+        held.let_go()
+        with pytest.raises(sqlite3.IntegrityError, match="outcome_known"):
+            futures[1].result()
+        assert [futures[0].result().accepted, futures[2].result().accepted] == [1, 1]
+    with store.read() as connection:
+        assert set(connection.execute(text("select id from call")).scalars()) == {"x", "y"}
+        assert connection.execute(text("select sum(n) from latency_count")).scalar_one() == 2
+
+
+def test_a_coroutine_that_waits_is_told_and_one_that_went_away_is_not_missed(store: OpenStore) -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        waiters: list[asyncio.Future[str]] = [loop.create_future() for _ in range(3)]
+        waiters[1].cancel()
+        for name, waiter in zip(("stays", "gone", "twice"), waiters, strict=True):
+            store.begin_for(add(name), waiter)
+        assert [await waiters[0], await waiters[2]] == ["stays", "twice"]
+        again: asyncio.Future[str] = loop.create_future()
+        store.begin_for(add("twice"), again)
+        with pytest.raises(IntegrityError):
+            await again
+
+    asyncio.run(scenario())
+    assert names(store) >= {"stays", "gone", "twice"}
