@@ -1,0 +1,316 @@
+"""The critic: how near its worker comes to a bare loop of the same SDK client, and what leasing costs.
+
+Flow: a loopback provider in a process of its own (`tests.bench.critic_provider`) <- the bare loop
+(`tests.bench.critic_floor`) and the worker, in turns, so that a busy machine slows them alike; of the rounds
+the median of the ratios counts. The provider counts requests, so that nothing lost and nothing twice is its
+word. The worker is the real child process beside the real writer; its calls have been taken before.
+"""
+
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, func, select, text
+
+from api.schema import upgrade
+from critic import drivers, queue
+from critic.drivers.local import LocalDriver
+from critic.plan import Plan
+from critic.process import run_critic
+from critic.refit import Refitting
+from critic.tables import Score
+from critic.taking import Taking
+from critic.work import Work
+from ingest.children import Child
+from ingest.intake import Intake
+from ingest.settings import Settings
+from ingest.store import OpenStore
+from ingest.tables import columns
+from ingest.wire import parse_calls
+from rubrics import load_rubrics
+from tests.bench import critic_replay
+from tests.bench.critic_calls import MODEL, RUBRICS, text_of, write_rubrics
+from tests.bench.figures import Figure, options, report
+
+SCORE = columns(Score)
+CRITIC = f"openai:{MODEL}"
+#: With hangs the limit on an answer is set to this, in place of 30 s: at 1 % of hangs a slot would else be
+#: held by them for more than half of the time, whoever holds it.
+HANG_LIMIT_S = 3.0
+WAIT_S = 300.0
+LEASES = 20
+LEASED_CALLS = 100
+
+
+@dataclass(frozen=True)
+class Run:
+    """One turn against the provider.
+
+    Attributes:
+        per_s: requests answered a second, from the first asked to the last answered.
+        cpu_s: CPU seconds of the process that asked.
+    """
+
+    per_s: float
+    cpu_s: float
+    stats: dict[str, Any]
+
+
+def main() -> None:
+    """Measure and report."""
+    parser = options("The critic's worker beside a bare loop of the SDK's client; leasing at many scores.")
+    parser.add_argument("--calls", type=int, default=2000, help="calls judged in one turn (default 2000)")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each (default 3)")
+    parser.add_argument("--scores", type=int, default=1_000_000, help="scores kept when leasing (default 1M)")
+    args = parser.parse_args()
+    figures = [*_against_the_provider(args.calls, args.rounds, args.seed), *_leasing(args.scores)]
+    if (args.data / "summeval12").is_dir():
+        figures += critic_replay.figures(critic_replay.replayed(args.data, args.seed))
+    else:
+        print(f"No recorded critics in {args.data}: their replay is left out (ARGS='--data DIR').")
+    report("critic", figures)
+
+
+def _against_the_provider(calls: int, rounds: int, seed: int) -> Iterator[Figure]:
+    floors, ours, faulty = [], [], []
+    for turn in range(rounds):
+        with tempfile.TemporaryDirectory(prefix="lowlight-bench-") as name:
+            folder = Path(name)
+            write_rubrics(folder / "rubrics")
+            with _provider(folder, seed + turn) as url:
+                floors.append(_floor(url, folder, calls))
+            with _provider(folder, seed + turn) as url:
+                ours.append(_worker(url, folder / "clean.db", calls, 30.0))
+            with _provider(folder, seed + turn, "--busy-share", "0.05", "--hang-share", "0.01") as url:
+                faulty.append(_worker(url, folder / "faulty.db", calls, HANG_LIMIT_S))
+    clean_ratio = statistics.median(run.per_s / floor.per_s for run, floor in zip(ours, floors, strict=True))
+    faulty_ratio = statistics.median(
+        run.per_s / floor.per_s for run, floor in zip(faulty, floors, strict=True)
+    )
+    floor_per_s = statistics.median(floor.per_s for floor in floors)
+    yield Figure(
+        "requests_per_s",
+        clean_ratio * floor_per_s,
+        floor_per_s,
+        "at least 0.8 of a bare loop of the same SDK client",
+        clean_ratio >= 0.8,
+    )
+    yield Figure(
+        "requests_per_s_with_5_percent_429_and_1_percent_hangs",
+        faulty_ratio * floor_per_s,
+        floor_per_s,
+        "at least 0.65 of it",
+        faulty_ratio >= 0.65,
+    )
+    scores = calls * len(RUBRICS)
+    yield Figure("scores_per_s", clean_ratio * floor_per_s * len(RUBRICS))
+    floor_cpu_ms = statistics.median(floor.cpu_s for floor in floors) / scores * 1000
+    yield Figure(
+        "cpu_ms_per_score", statistics.median(run.cpu_s for run in ours) / scores * 1000, floor_cpu_ms
+    )
+    for name in ("lost", "twice"):
+        n = sum(run.stats[name] for run in (*ours, *faulty))
+        yield Figure(f"scores_{name}", n, None, f"nothing {name}", n == 0)
+    yield Figure("requests_answered_twice", sum(run.stats["answered_twice"] for run in (*ours, *faulty)))
+
+
+@contextmanager
+def _provider(folder: Path, seed: int, *more: str) -> Iterator[str]:
+    port_file = folder / f"port-{time.monotonic_ns()}"
+    command = [sys.executable, "-m", "tests.bench.critic_provider", "--port-file", str(port_file)]
+    process = subprocess.Popen([*command, "--seed", str(seed), *more])
+    try:
+        while not port_file.exists() or not port_file.read_text():
+            assert process.poll() is None, "the provider ended"
+            time.sleep(0.02)
+        yield f"http://127.0.0.1:{port_file.read_text()}/v1"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _stats(url: str) -> dict[str, Any]:
+    with urllib.request.urlopen(f"{url}/stats") as response:
+        return dict(json.load(response))
+
+
+def _floor(url: str, folder: Path, calls: int) -> Run:
+    command = [sys.executable, "-m", "tests.bench.critic_floor"]
+    said = subprocess.run(
+        [*command, "--url", url, "--rubrics", str(folder / "rubrics"), "--calls", str(calls)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    stats = _stats(url)
+    assert stats["answered"] == calls, stats
+    return Run(stats["answered"] / stats["seconds"], float(said.stdout), stats)
+
+
+def _worker(url: str, path: Path, calls: int, timeout_s: float) -> Run:
+    """Let a real critic process judge calls that were taken before."""
+    upgrade(f"sqlite:///{path}")
+    settings = Settings(
+        database_url=f"sqlite:///{path}",
+        critic=CRITIC,
+        egress="*",
+        openai_api_key="sk-bench",
+        openai_base_url=url,
+        rubrics_dir=path.parent / "rubrics",
+        critic_timeout_s=timeout_s,
+        critic_retry_s=0.1,
+    )
+    store = OpenStore(settings.database_url)
+    try:
+        _send(store, settings, calls)
+        asyncio.run(_take(store, settings, calls))
+        child = Child("critic", run_critic, settings, store)
+        try:
+            # From the first score on: starting an interpreter and importing the SDK is no part of a request.
+            _wait(store, lambda connection: connection.scalar(_SCORED) is not None)
+            process = child._process
+            assert process is not None
+            assert process.pid is not None
+            began_cpu_s = _cpu_s(process.pid)
+            _wait(store, lambda connection: connection.scalar(_WAITING) is None)
+            cpu_s = _cpu_s(process.pid) - began_cpu_s
+        finally:
+            child.stop()
+        stats = _stats(url)
+        stats |= _kept(store, calls, stats)
+    finally:
+        store.close()
+    return Run(stats["answered"] / stats["seconds"], cpu_s, stats)
+
+
+def _send(store: OpenStore, settings: Settings, calls: int) -> None:
+    intake = Intake(store, settings)
+    for first in range(0, calls, 500):
+        sent = []
+        for number in range(first, min(first + 500, calls)):
+            asked, answered = text_of(number)
+            sent.append({"id": f"call-{number}", "input": asked, "output": answered, "model": MODEL})
+        receipt = intake.accept_calls(1, parse_calls(orjson.dumps({"calls": sent})))
+        assert receipt.rejected == []
+
+
+async def _take(store: OpenStore, settings: Settings, calls: int) -> None:
+    """Take every call in, as the worker does beside judging, and fit the guard, which is due after so many."""
+    plan = Plan(drivers.build(settings), load_rubrics(settings.rubrics_dir), settings.egress)
+    work, local = Work(store, plan), LocalDriver(settings.base_rate)
+    taking = Taking(work, local, poll_s=1.0)
+    taken = 0
+    while taken < calls:
+        taken += await taking.take()
+    refitting = Refitting(work, taking, local, settings.base_rate)
+    await refitting.begin()
+    await refitting.refit_if_due()
+
+
+_SCORED = select(SCORE.c.seq).where(SCORE.c.status == "scored").limit(1)
+_WAITING = select(SCORE.c.seq).where(SCORE.c.status == "pending").limit(1)
+
+
+def _wait(store: OpenStore, ended: Callable[[Connection], bool]) -> None:
+    until = time.monotonic() + WAIT_S
+    while True:
+        with store.read() as connection:
+            if ended(connection):
+                return
+        assert time.monotonic() < until, f"answers are missing after {WAIT_S} s"
+        time.sleep(0.05)
+
+
+def _kept(store: OpenStore, calls: int, stats: dict[str, Any]) -> dict[str, int]:
+    """Return how many scores are lost, how many are there twice, and how many requests were answered twice.
+
+    The last are answers that came after the time limit, so that they were asked for again.
+    """
+    with store.read() as connection:
+        rows = connection.execute(select(SCORE.c.call_seq, SCORE.c.rubric, SCORE.c.status)).all()
+    scored = Counter((row.call_seq, row.rubric) for row in rows if row.status == "scored")
+    return {
+        "lost": calls * len(RUBRICS) - len(scored),
+        "twice": sum(scored.values()) - len(scored),
+        "answered_twice": stats["answered"] - stats["cases"],
+    }
+
+
+def _cpu_s(process_id: int) -> float:
+    fields = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _leasing(scores: int) -> Iterator[Figure]:
+    """Lease calls of four rubrics beside few and many scores kept, each lease a committed write."""
+    each = {}
+    for kept in (10_000, scores):
+        with tempfile.TemporaryDirectory(prefix="lowlight-bench-") as name:
+            path = Path(name) / "leasing.db"
+            upgrade(f"sqlite:///{path}")
+            store = OpenStore(f"sqlite:///{path}")
+            try:
+                store.write(partial(_fill, kept=kept))
+                each[kept] = _lease_ms(store)
+            finally:
+                store.close()
+    few_ms, many_ms = each[10_000], each[scores]
+    yield Figure(
+        f"lease_ms_per_call_at_{scores}_scores",
+        many_ms,
+        None,
+        "under 1 ms a call, amortised over 100, flat",
+        many_ms < 1.0 and many_ms < 2 * few_ms,
+    )
+    yield Figure("lease_ms_per_call_at_10000_scores", few_ms)
+
+
+def _lease_ms(store: OpenStore) -> float:
+    """Return the median time of leasing 100 calls, per call, in milliseconds."""
+    took = []
+    for _ in range(LEASES):
+        job = partial(queue.lease, critic=CRITIC, calls_max=LEASED_CALLS, now_ms=10, lease_ms=60_000)
+        began = time.perf_counter()
+        leased = store.write(job)
+        took.append((time.perf_counter() - began) * 1000 / LEASED_CALLS)
+        assert len({row.call_seq for row in leased}) == LEASED_CALLS
+    return statistics.median(took)
+
+
+def _fill(connection: Connection, *, kept: int) -> None:
+    """Put `kept` scored rows and the waiting rows of all leases there, four rubrics a call."""
+    waiting = LEASES * LEASED_CALLS * len(RUBRICS)
+    connection.execute(
+        text(
+            "with recursive n(i) as (select 0 union all select i + 1 from n where i + 1 < :rows) "
+            "insert into score (call_seq, rubric, rubric_blob, view_blob, critic, occasion, status, p1, p2, "
+            "p3, p4, p5, p6, p7, score, attempts, not_before_ms, created_at_ms, finished_at_ms, changed) "
+            "select i / 4, 'r' || (i % 4), 'blob-' || (i % 4), 'view', :critic, '', "
+            "case when i < :kept then 'scored' else 'pending' end, "
+            "case when i < :kept then 0.0 end, case when i < :kept then 0.0 end, "
+            "case when i < :kept then 0.0 end, case when i < :kept then 0.0 end, "
+            "case when i < :kept then 1.0 end, case when i < :kept then 0.0 end, "
+            "case when i < :kept then 0.0 end, case when i < :kept then 5.0 end, "
+            "0, 1, 1, case when i < :kept then 1 end, case when i < :kept then i + 1 end from n"
+        ),
+        {"rows": kept + waiting, "kept": kept, "critic": CRITIC},
+    )
+    assert connection.scalar(select(func.count()).where(SCORE.c.status == "pending")) == waiting
+
+
+if __name__ == "__main__":
+    main()
