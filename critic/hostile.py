@@ -48,13 +48,16 @@ class Mark:
 
 
 _VERDICT_WORD = r"(?:score|rating|grade|verdict|level|label|mark)"
+#: A level that is no part of a longer number or of a result such as 23-7.
+_LEVEL = r"(?<![-\d.,])[1-7]\b(?![-.,:]\d)"
 _PATTERNS = {
     "forged_verdict": re.compile(
-        rf"\b(?:final|overall|correct|true|expert|assigned)\s+{_VERDICT_WORD}\b.{{0,30}}?\b[1-7]\b"
-        r"|\b(?:verdict|level|score|rating|grade)\W{0,4}(?:is|=|:|of)\W{0,4}[1-7]\b"
+        rf"\b(?:final|overall|correct|true|expert|assigned)\s+{_VERDICT_WORD}\b.{{0,30}}?{_LEVEL}"
+        rf"|\b(?:verdict|level|score|rating|grade)\W{{0,4}}(?:is|=|:|of)\W{{0,4}}{_LEVEL}"
         r"|\b(?:rate|give|award|assign|score|grade)\b.{0,40}?\b(?:[1-7]\s*(?:/|out of)\s*7|level\s*[1-7]\b"
-        r"|(?:a|an|the)\s+(?:7|seven|perfect|highest|maximum|top)\b)"
-        r"|(?:highest|maximum|top|full|perfect)\s+(?:possible\s+)?(?:score|rating|level|marks?|grade)\b",
+        r"|a\s+(?:7|seven)\b)"
+        r"|\b(?:rate|give|award|assign)\b.{0,40}?\b(?:perfect|highest|maximum|top)\s+(?:possible\s+)?"
+        r"(?:score|rating|level|marks?|grade)\b",
         re.IGNORECASE,
     ),
     "ignore_instructions": re.compile(

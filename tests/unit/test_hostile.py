@@ -73,6 +73,7 @@ def test_each_kind_is_found_in_each_field(text: str, kind: str) -> None:
         "<div class='a'><p>Hello</p></div>",
         "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
         "Try to ignore the noise. The score was 3 to 1.",
+        "They won with a final score of 23-7, the highest score and top level of the season.",
         "",
     ],
 )
