@@ -114,6 +114,14 @@ def _critics(settings: Settings) -> Finding:
         names = [driver.name for driver in configured]
     except (IngestError, drivers.CriticError) as error:
         return Finding("critics", False, str(error))
+    asked = [driver.name for driver in configured if driver.leaves_machine]
+    if asked and not settings.egress.strip():
+        return Finding(
+            "critics",
+            False,
+            f"{', '.join(asked)} may see no text, for LOWLIGHT_EGRESS is empty: name the prompts whose texts "
+            "may go there, or * for all",
+        )
     return Finding("critics", True, ", ".join(names) or "none: calls are kept and not judged")
 
 

@@ -116,6 +116,7 @@ def test_doctor_asks_the_running_server(settings: Settings, tmp_path: Path) -> N
     [
         ({"LOWLIGHT_PORT": "many"}, "settings", "LOWLIGHT_PORT"),
         ({"LOWLIGHT_CRITIC": "openai:gpt-6-luna", "OPENAI_API_KEY": ""}, "critics", "OPENAI_API_KEY"),
+        ({"LOWLIGHT_CRITIC": "openai:gpt-6-luna", "OPENAI_API_KEY": "k"}, "critics", "LOWLIGHT_EGRESS"),
         ({"LOWLIGHT_RUBRICS_DIR": "/nowhere"}, "rubrics", "/nowhere"),
         ({"LOWLIGHT_DATABASE_URL": "sqlite:////nowhere/x.db"}, "disk", "make it writable"),
         ({"LOWLIGHT_DATABASE_URL": "mine"}, "database", "LOWLIGHT_DATABASE_URL"),
