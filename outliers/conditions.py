@@ -28,9 +28,10 @@ class Condition:
         field: prompt_version, prompt, model, provider, environment, release, input_language, tool or tag;
             input_tokens, input_chars, context_chars, user_age_days (since the user's first call),
             calls_before (of the same user, where that user is new this week), of a slow tail also
-            output_tokens and retries; or started_at.
-        op: "=" for names, ">" or "<" for numbers, "within" for started_at.
-        value: a name ("" stands for not given); a number in the field's unit; or two instants.
+            output_tokens and retries; started_at; or input_text, which `outliers.text_columns` reads.
+        op: "=" for names, ">" or "<" for numbers, "within" for started_at, "has" for input_text.
+        value: a name ("" stands for not given); a number in the field's unit; two instants; or words with
+            blanks between, of which the input has at least one.
         key: the tag's name where the field is "tag".
         also: what must hold besides; None for a condition on one field.
     """
@@ -65,6 +66,8 @@ class Condition:
             return f"a start on {_span(self.value, zone)}"
         if self.field == "tag":
             return f"tag {self.key} = {self.value or 'none'}"
+        if self.op == "has":
+            return f"input text has {_either(str(self.value))}"
         if isinstance(self.value, str):
             return f"{self.field.replace('_', ' ')} = {self.value or 'none'}"
         return f"{self.field} {self.op} {number(self.value)}"
@@ -79,6 +82,8 @@ class Condition:
             return " ".join([" and ".join(names), *spans]).strip()
         if isinstance(self.value, tuple):
             return f"on {_span(self.value, zone)}"
+        if self.op == "has":
+            return f"for inputs with {_either(str(self.value))}"
         if self.field in ("prompt", "prompt_version"):
             return f"for prompt {self.value or 'none'}"
         if self.field == "user_age_days" and self.op == "<":
@@ -104,7 +109,9 @@ class Condition:
 
     def as_json(self) -> dict[str, Any]:
         """Return {"field", "op", "value"} and, for a tag, "key"; under "also" the next part."""
-        value = list(self.value) if isinstance(self.value, tuple) else self.value
+        value: Any = list(self.value) if isinstance(self.value, tuple) else self.value
+        if self.op == "has":
+            value = str(value).split()
         kept: dict[str, Any] = {"field": self.field, "op": self.op, "value": value}
         if self.key:
             kept["key"] = self.key
@@ -114,10 +121,17 @@ class Condition:
     def from_json(kept: dict[str, Any]) -> "Condition":
         """Return the condition that `as_json` kept."""
         value = kept["value"]
-        if isinstance(value, list):
+        if kept["op"] == "has":
+            value = " ".join(value)
+        elif isinstance(value, list):
             value = (int(value[0]), int(value[1]))
         also = Condition.from_json(kept["also"]) if kept.get("also") else None
         return Condition(kept["field"], kept["op"], value, kept.get("key", ""), also)
+
+
+def _either(words: str) -> str:
+    """Return words as a person reads them: "refund" -> "“refund”", two -> "“refund” or “parcel”"."""
+    return " or ".join(f"“{word}”" for word in words.split())
 
 
 def number(value: float) -> str:

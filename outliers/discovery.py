@@ -127,16 +127,17 @@ def about_bad(calls: WeekCalls, before: WeekCalls | None = None) -> Question:
     return Question("bad", "p_bad", among, "the bad calls", ground, past)
 
 
-def about_slow(calls: WeekCalls, before: WeekCalls | None = None) -> Question:
+def about_slow(calls: WeekCalls, before: WeekCalls | None = None, *, for_its_answer: bool = True) -> Question:
     """Ask under what conditions calls were slow for what they are; only answered calls have an answer.
 
     Args:
         before: the weeks before; without them only what changed within the week can be told.
+        for_its_answer: whether a long answer may take longer; else answers that grew long are slow too.
     """
     enough = before is not None and np.isfinite(before.latency_ms).sum() >= CALLS_BEFORE_ENOUGH
     past = before if enough else None
     axes = axes_of(calls, past, SIDES)
-    late, late_before = slowness(axes, calls, past)
+    late, late_before = slowness(axes, calls, past, for_its_answer=for_its_answer)
     y, y_before = slow_calls(axes, late, late_before)
     among = np.isfinite(late)
     if past is None:
@@ -196,6 +197,32 @@ def discover(calls: WeekCalls, *questions: Question) -> list[Tested]:
     return sorted(_not_explained(standing), key=lambda one: -one.excess)
 
 
+def always_so(calls: WeekCalls, question: Question, incidents: Sequence[Tested]) -> list[Tested]:
+    """Return conditions on one field under which calls go worse than the rest in every week: no incidents.
+
+    Args:
+        question: with the weeks before; without them nothing can be told to be lasting.
+        incidents: what was found of this week; what they explain is not told again.
+    """
+    if question.before is None:
+        return []
+    nothing = np.empty(0)
+    ground = replace(
+        question.ground, y_before=nothing, expected_before=nothing, pairs=False, lasting={},
+        expected=_constant(question.y, question.among),
+    )  # fmt: skip
+    found = []
+    for one in discover(calls, replace(question, ground=ground, before=None)):
+        if any(part.op == "within" for part in one.condition.parts):
+            continue
+        elsewhere = one.mask.copy()
+        for other in incidents:
+            elsewhere &= ~other.mask
+        if 2 * int(elsewhere.sum()) > int(one.mask.sum()):
+            found.append(replace(one, question=question))
+    return found
+
+
 def _search(calls: WeekCalls, question: Question, finding: Mask, name: str) -> list[Tested]:
     """Find conditions among the people of one half, each in what those before it leave, and test them."""
     inside: list[tuple[Condition, Mask, Mask]] = []
@@ -240,7 +267,8 @@ def confirm(
     for condition, name in proposals:
         other = calls.held_back if name == "others" else ~calls.held_back
         mask = holds(condition, calls) & question.among
-        expected = expected_under(question, condition)
+        # no field's factor knows of it: its own past rate is what is expected at least
+        expected = np.maximum(expected_under(question, condition), _rate_before(question, condition))
         p_value = _tested(calls, question, expected, left & mask & other, left & ~mask & other)
         excess = float((question.y - expected)[mask].sum()) * question.weight
         one = Tested(condition, mask, p_value, question, excess, name)
@@ -250,10 +278,20 @@ def confirm(
             tested[same] = replace(tested[same], p_value=better, found_among="both")
         elif _is_cohort(calls, left & mask):
             tested.append(one)
-    stands = discoveries([*(one.p_value for one in found), *(one.p_value for one in tested)], FALSE_DISCOVERIES)
+    stands = discoveries([one.p_value for one in (*found, *tested)], FALSE_DISCOVERIES)
     standing = zip(tested, stands[len(found) :], strict=True)
     confirmed = [one for one, stood in standing if stood and one.p_value <= P_MAX]
     return sorted(confirmed, key=lambda one: -one.excess)
+
+
+def _rate_before(question: Question, condition: Condition) -> float:
+    """Return how much went wrong under a condition before, as if two more calls had done as all did."""
+    ground, past = question.ground, question.before
+    if past is None:
+        return 0.0
+    inside = holds(condition, past)
+    usual = float(ground.y_before.mean())
+    return (float(ground.y_before[inside].sum()) + 2 * usual) / (float(inside.sum()) + 2)
 
 
 def expected_under(question: Question, condition: Condition) -> Floats:

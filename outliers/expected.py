@@ -62,11 +62,17 @@ def expected_rates(
     return np.clip(now, RATE_MIN, RATE_MAX), np.clip(then, RATE_MIN, RATE_MAX)
 
 
-def slowness(axes: Sequence[Axis], calls: WeekCalls, before: WeekCalls | None) -> tuple[Floats, Floats]:
+def slowness(
+    axes: Sequence[Axis], calls: WeekCalls, before: WeekCalls | None, *, for_its_answer: bool
+) -> tuple[Floats, Floats]:
     """Return log(latency / expected latency) of each answered call, this week and before; NaN where unknown.
 
     Without calls before, this week's own are what is expected.
+
+    Args:
+        for_its_answer: whether a long answer may take longer; else answers that grew long are slow too.
     """
+    lengths = ("input_tokens", "output_tokens") if for_its_answer else ("input_tokens",)
     services = _services(axes)
     if services is None:
         services = (np.zeros(len(calls), np.int64), np.zeros(0 if before is None else len(before), np.int64))
@@ -75,13 +81,13 @@ def slowness(axes: Sequence[Axis], calls: WeekCalls, before: WeekCalls | None) -
     lines: dict[int, tuple[Floats, Floats]] = {}
     for service in np.unique(now).tolist():
         frame, at = (calls, now == service) if own or before is None else (before, then == service)
-        fit = _line(frame, at)
+        fit = _line(frame, at, lengths)
         if fit is None and not own:
-            fit = _line(calls, now == service)  # a new service is measured against itself
+            fit = _line(calls, now == service, lengths)  # a new service is measured against itself
         if fit is not None:
             lines[service] = fit
-    ratio = _against(calls, now, lines)
-    ratio_before = np.empty(0) if before is None else _against(before, then, lines)
+    ratio = _against(calls, now, lines, lengths)
+    ratio_before = np.empty(0) if before is None else _against(before, then, lines, lengths)
     fitted = ratio if own else ratio_before
     clipped = np.clip(fitted, -1.5, 1.5)
     known = np.isfinite(clipped)
@@ -154,10 +160,10 @@ def _services(axes: Sequence[Axis]) -> tuple[Ints, Ints] | None:
     )
 
 
-def _tokens(calls: WeekCalls, at: Mask | None = None) -> Floats:
-    """Return columns 1, input and output tokens; what is unknown takes the median."""
+def _tokens(calls: WeekCalls, lengths: Sequence[str], at: Mask | None = None) -> Floats:
+    """Return a column of ones and one for each length; what is unknown takes the median."""
     columns = [np.ones(len(calls))]
-    for name in ("input_tokens", "output_tokens"):
+    for name in lengths:
         values = calls.numbers[name]
         known = values[np.isfinite(values)]
         columns.append(np.where(np.isfinite(values), values, np.median(known) if len(known) else 0.0))
@@ -165,21 +171,21 @@ def _tokens(calls: WeekCalls, at: Mask | None = None) -> Floats:
     return table if at is None else table[at]
 
 
-def _line(calls: WeekCalls, at: Mask) -> tuple[Floats, Floats] | None:
+def _line(calls: WeekCalls, at: Mask, lengths: Sequence[str]) -> tuple[Floats, Floats] | None:
     """Fit latency = a + b * input + c * output with relative errors; (coefficients, [median]) or None."""
     at = at & calls.answered & (np.nan_to_num(calls.latency_ms) > 0)
     if at.sum() < CALLS_OF_SERVICE:
         return None
-    took, table = calls.latency_ms[at], _tokens(calls, at)
+    took, table = calls.latency_ms[at], _tokens(calls, lengths, at)
     median = float(np.median(took))
     guess = np.full(len(took), median)
-    line = np.array([median, 0.0, 0.0])
+    line = np.array([median, *(0.0 for _ in lengths)])
     for _turn in range(6):
         weight = 1 / guess * np.sqrt(np.minimum(1.0, PULL_MAX * guess / took))
         line = np.linalg.lstsq(table * weight[:, None], took * weight, rcond=None)[0]
-        for place in range(3):  # no call takes less time for being longer
+        for place in range(len(line)):  # no call takes less time for being longer
             if line[place] < 0:
-                others = [i for i in range(3) if i != place]
+                others = [i for i in range(len(line)) if i != place]
                 line[place] = 0.0
                 line[others] = np.maximum(
                     0.0,
@@ -189,9 +195,11 @@ def _line(calls: WeekCalls, at: Mask) -> tuple[Floats, Floats] | None:
     return line, np.array([median])
 
 
-def _against(calls: WeekCalls, services: Ints, lines: dict[int, tuple[Floats, Floats]]) -> Floats:
+def _against(
+    calls: WeekCalls, services: Ints, lines: dict[int, tuple[Floats, Floats]], lengths: Sequence[str]
+) -> Floats:
     ratio = np.full(len(calls), np.nan)
-    table = _tokens(calls)
+    table = _tokens(calls, lengths)
     usable = calls.answered & (np.nan_to_num(calls.latency_ms) > 0)
     for service, (line, median) in lines.items():
         at = usable & (services == service)

@@ -18,6 +18,7 @@ from ingest.store import Store
 from ingest.tables import LatencyCount, Slice, columns
 from outliers.cases import LOWLIGHT, Case, Event, Proof, kept_case, note_event
 from outliers.comparable import Measure, measure_for, usual_p95_ms
+from outliers.conditions import Condition
 from outliers.experience_fit import weights_in_use
 from outliers.frame import DAY_MS, Ints, WeekCalls, week_calls
 from outliers.proof import (
@@ -32,6 +33,7 @@ from outliers.proof import (
 )
 from outliers.tables import WeekCase
 from outliers.tails import HOUR_MS
+from outliers.text_columns import add_words
 from outliers.verification import HORIZON_DAYS, Outcomes, Verdict, judge, returned, spread_per_call
 from outliers.weeks import Week, week_before, week_by_id, week_of, weeks_between
 
@@ -151,7 +153,7 @@ class _Follower:
                 trouble,
                 watch.after,
                 weeks,
-                partial(self._read_week, project_id),
+                partial(self._read_week, project_id, trouble.condition),
                 measure.read,
                 self._now_ms - (RECENT_DAYS + 1) * DAY_MS,
                 self._now_ms,
@@ -191,7 +193,7 @@ class _Follower:
                 trouble,
                 weeks_before_fix(trouble, self._settings),
                 weeks_between(trouble.fixed_at_ms, until_ms, self._settings.zone),
-                partial(self._read_week, project_id),
+                partial(self._read_week, project_id, trouble.condition),
                 _measure,
                 self._now_ms,
             )
@@ -207,13 +209,16 @@ class _Follower:
     def _weeks(self, since_ms: int) -> list[Week]:
         return weeks_between(since_ms, self._now_ms, self._settings.zone)
 
-    def _read_week(self, project_id: int, week: Week) -> WeekCalls:
+    def _read_week(self, project_id: int, condition: Condition, week: Week) -> WeekCalls:
         if week.until_ms <= self._now_ms - 2 * RECENT_DAYS * DAY_MS:
-            return week_calls(self._store, project_id, week)
-        key = (project_id, week.id)
-        if key not in self._newest:
-            self._newest[key] = week_calls(self._store, project_id, week)
-        return self._newest[key]
+            calls = week_calls(self._store, project_id, week)
+        else:
+            key = (project_id, week.id)
+            if key not in self._newest:
+                self._newest[key] = week_calls(self._store, project_id, week)
+            calls = self._newest[key]
+        add_words(self._store, project_id, calls, condition)
+        return calls
 
     def _keep(self, project_id: int, case: Case, proof: Proof, watch: Watch | None) -> None:
         job = partial(keep_proof, project_id=project_id, case=case, proof=proof, watch=watch)

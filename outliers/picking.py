@@ -21,6 +21,7 @@ from outliers.experience import BAD_FROM
 from outliers.findings import Finding, findings_of
 from outliers.frame import WeekCalls, week_calls
 from outliers.intervals import ratio_interval, wilson
+from outliers.text_columns import add_words
 from outliers.weeks import Week
 from outliers.worst import calls_by_seq
 
@@ -66,6 +67,8 @@ def cohort_of_call(store: Store, project_id: int, week: Week, call_id: str, zone
     if holding is None:
         calls = week_calls(store, project_id, week)
         at = calls.seq == call.seq
+        for one in found:
+            add_words(store, project_id, calls, one.condition)
         holding = next((one for one in found if bool(holds(one.condition, calls)[at].any())), None)
         if holding is None:
             holding = _cohort_around(store, calls, call_id, int(np.nonzero(at)[0][0]), zone)
