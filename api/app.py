@@ -68,6 +68,8 @@ def create_app(
         # The interactive pages load scripts from elsewhere; the document itself is at /openapi.json.
         docs_url=None,
         redoc_url=None,
+        # An exporter that the environment names may be this very server; and asking costs each request.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.store = store
     app.state.settings = settings
