@@ -44,7 +44,7 @@ def _acts(function: Command) -> Command:
     return click.argument("week")(by(_options(function)))
 
 
-@command.command(name="list")
+@command.command(name="list", epilog="Example: lowlight case list --limit 8")
 @click.option("--limit", default=52, show_default=True, type=click.IntRange(1, 520), help="Weeks at most.")
 @_options
 def list_(limit: int, as_json: bool, database_url: str | None) -> None:
@@ -68,7 +68,7 @@ def list_(limit: int, as_json: bool, database_url: str | None) -> None:
         )
 
 
-@command.command()
+@command.command(epilog="Example: lowlight case show 2026-W47")
 @click.argument("week")
 @_options
 def show(week: str, as_json: bool, database_url: str | None) -> None:
@@ -79,7 +79,7 @@ def show(week: str, as_json: bool, database_url: str | None) -> None:
         _tell(door.show(week), as_json)
 
 
-@command.command()
+@command.command(epilog="Example: lowlight case pick 2026-W47 --rank 2")
 @_acts
 @click.option("--rank", type=click.IntRange(1), help="Another cohort of the week, by its rank.")
 @click.option("--call-id", help="The cohort of this call, which becomes the seed.")
@@ -88,7 +88,10 @@ def pick(week: str, rank: int | None, call_id: str | None, **common: Any) -> Non
     _do(week, "pick", {"rank": rank, "call_id": call_id}, **common)
 
 
-@command.command(name="root-cause")
+@command.command(
+    name="root-cause",
+    epilog="Example: lowlight case root-cause 2026-W47 'The window slides past the question.'",
+)
 @_acts
 @click.argument("words")
 def root_cause(week: str, words: str, **common: Any) -> None:
@@ -96,7 +99,7 @@ def root_cause(week: str, words: str, **common: Any) -> None:
     _do(week, "root_cause", {"root_cause": words}, **common)
 
 
-@command.command()
+@command.command(epilog="Example: lowlight case owner 2026-W47 ada")
 @_acts
 @click.argument("name")
 def owner(week: str, name: str, **common: Any) -> None:
@@ -104,7 +107,7 @@ def owner(week: str, name: str, **common: Any) -> None:
     _do(week, "owner", {"owner": name}, **common)
 
 
-@command.command()
+@command.command(epilog="Example: lowlight case fixed 2026-W47 --prompt-version v8")
 @_acts
 @click.option("--at", help="When it went live, ISO 8601; else the version's first call, else now.")
 @click.option("--prompt-version", help="The prompt version it came with: v8 or faq@v8.")
@@ -116,7 +119,7 @@ def fixed(week: str, **said: Any) -> None:
     _do(week, "fixed", said, **common)
 
 
-@command.command()
+@command.command(epilog="Example: lowlight case note 2026-W47 'Seen in staging, too.'")
 @_acts
 @click.argument("words")
 def note(week: str, words: str, **common: Any) -> None:
@@ -124,7 +127,7 @@ def note(week: str, words: str, **common: Any) -> None:
     _do(week, "note", {"note": words}, **common)
 
 
-@command.command()
+@command.command(epilog="Example: lowlight case verify 2026-W47 --because 'Read twenty of them.'")
 @_acts
 @click.option("--because", help="Why, where the calls since the fix do not show it.")
 def verify(week: str, because: str | None, **common: Any) -> None:
@@ -132,7 +135,7 @@ def verify(week: str, because: str | None, **common: Any) -> None:
     _do(week, "verified", {"because": because}, **common)
 
 
-@command.command()
+@command.command(epilog="Example: lowlight case reopen 2026-W47 --because 'It is back.'")
 @_acts
 @click.option("--because", help="Why.")
 def reopen(week: str, because: str | None, **common: Any) -> None:

@@ -16,7 +16,7 @@ def command() -> None:
     """Show, fit or reset what each part of an experience can do alone."""
 
 
-@command.command()
+@command.command(epilog="Example: lowlight experience fit --dry-run")
 @click.option("--dry-run", is_flag=True, help="Tell what it finds, and keep nothing.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.option("--database-url", help="Which database, before LOWLIGHT_DATABASE_URL.")
@@ -52,7 +52,7 @@ def fit(dry_run: bool, as_json: bool, database_url: str | None) -> None:
         click.echo("No better than chance would make it: the weights in use stay.")
 
 
-@command.command()
+@command.command(epilog="Example: lowlight experience show")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, the answer of GET /v1/experience.")
 @click.option("--database-url", help="Which database, before LOWLIGHT_DATABASE_URL.")
 def show(as_json: bool, database_url: str | None) -> None:
@@ -60,7 +60,7 @@ def show(as_json: bool, database_url: str | None) -> None:
     _tell(_weights(load_settings(database_url=database_url)), as_json)
 
 
-@command.command()
+@command.command(epilog="Example: lowlight experience reset")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, the answer of GET /v1/experience.")
 @click.option("--database-url", help="Which database, before LOWLIGHT_DATABASE_URL.")
 def reset(as_json: bool, database_url: str | None) -> None:
