@@ -4,13 +4,11 @@ Each driver asks a loopback server of its provider's wire shape over real HTTP. 
 wire differs; what the worker is told must not.
 """
 
-import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -20,138 +18,17 @@ from critic.drivers.base import (
     Case,
     CriticMisconfigured,
     CriticUnavailable,
-    Driver,
     Refused,
     Unusable,
-    Verdict,
 )
 from critic.drivers.explaining import Words, at_most, explaining
 from critic.drivers.watching import Watch
 from ingest.errors import BadSettings
 from ingest.settings import Settings
-from tests.providers import anthropic_messages, chat, openai_decisions, systemone
+from tests.providers import chat
 from tests.providers.cases import RUBRICS, case_of, rubric
+from tests.providers.kinds import KINDS, Asked, judged, run
 from tests.providers.loopback import Fault, Provider, running
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One kind of driver and the provider that it asks.
-
-    Attributes:
-        named: the critic's name at an address, for a model.
-        settings: what the settings must say, for an address and a key.
-        quota: how this provider says that the quota is spent.
-        one_refused: whether it can refuse one question among several.
-    """
-
-    name: str
-    make: Callable[[], Any]
-    model: str
-    key: str
-    named: Callable[[str, str], str]
-    settings: Callable[[str, str], dict[str, Any]]
-    key_variable: str
-    quota: Fault
-    one_refused: bool = False
-
-
-def _keys(_url: str, key: str) -> dict[str, Any]:
-    return {"critic_keys": {"127.0.0.1": key}}
-
-
-QUOTA = Fault(429, "insufficient_quota", "insufficient_quota", headers={"retry-after": "1"})
-KINDS = [
-    Kind(
-        "openai",
-        openai_decisions.DecisionsProvider,
-        openai_decisions.MODEL,
-        openai_decisions.KEY,
-        lambda _url, model: f"openai:{model}",
-        lambda url, key: {"openai_api_key": key, "openai_base_url": url},
-        "OPENAI_API_KEY",
-        QUOTA,
-        one_refused=True,
-    ),
-    Kind(
-        "anthropic",
-        anthropic_messages.MessagesProvider,
-        anthropic_messages.MODEL,
-        anthropic_messages.KEY,
-        lambda _url, model: f"anthropic:{model}",
-        lambda url, key: {"anthropic_api_key": key, "anthropic_base_url": url},
-        "ANTHROPIC_API_KEY",
-        Fault(429, "contract_spend_limit_reached"),
-    ),
-    Kind(
-        "systemone",
-        systemone.SystemOneProvider,
-        systemone.MODEL,
-        systemone.KEY,
-        lambda url, model: f"systemone:{url}#{model}",
-        _keys,
-        "LOWLIGHT_CRITIC_KEYS",
-        QUOTA,
-        one_refused=True,
-    ),
-    Kind(
-        "chat-logprobs",
-        chat.ChatProvider,
-        chat.MODEL,
-        chat.KEY,
-        lambda url, model: f"chat-logprobs:{url}#{model}",
-        _keys,
-        "LOWLIGHT_CRITIC_KEYS",
-        QUOTA,
-    ),
-    Kind(
-        "chat-draws",
-        chat.ChatProvider,
-        chat.MODEL,
-        chat.KEY,
-        lambda url, model: f"chat-draws:{url}#{model}",
-        _keys,
-        "LOWLIGHT_CRITIC_KEYS",
-        QUOTA,
-    ),
-]
-
-
-@dataclass
-class Asked:
-    """A kind with its provider up."""
-
-    kind: Kind
-    provider: Any
-    settings: Settings
-
-    def driver(self, *, model: str | None = None, watch: Watch | None = None, **more: Any) -> Driver:
-        """Return the driver, or one with another model, time limit or key."""
-        url = more.pop("url", self.provider.url)
-        key = more.pop("key", self.kind.key)
-        kept = self.settings.model_dump(exclude={"openai_api_key", "anthropic_api_key", "critic_keys"})
-        changed = Settings(**{**kept, **self.kind.settings(url, key), **more})
-        return build_one(self.kind.named(url, model or self.kind.model), changed, watch=watch)
-
-    def judge(self, case: Any = None, **more: Any) -> Sequence[Verdict]:
-        """Return the verdicts on one case; the driver is closed after."""
-        return judged(self.driver(**more), case or case_of())
-
-
-def judged(driver: Driver, case: Any) -> Sequence[Verdict]:
-    async def _judged() -> Sequence[Verdict]:
-        try:
-            return await driver.judge(case)
-        finally:
-            await driver.close()
-
-    return run(_judged())
-
-
-def run(what: Coroutine[Any, Any, T]) -> T:
-    return asyncio.run(what)
 
 
 @pytest.fixture(params=KINDS, ids=[kind.name for kind in KINDS])
@@ -418,107 +295,3 @@ def test_words_are_asked_for_in_a_request_of_their_own(asked: Asked) -> None:
     assert "On Tuesday." in sent.case
     bound = at_most(case_of((rubric("tone"),), output="On Tuesday."), (0.9, 0.1, 0, 0, 0, 0, 0))
     assert bound.input_tokens >= (words.input_tokens or 0)
-
-
-# What only one of them has.
-
-
-@pytest.fixture
-def chats(settings: Settings) -> Iterator[Asked]:
-    provider = chat.ChatProvider()
-    with running(provider):
-        yield Asked(next(kind for kind in KINDS if kind.name == "chat-logprobs"), provider, settings)
-
-
-def test_digits_spelled_in_several_ways_add_up_and_the_rest_is_kept(chats: Asked) -> None:
-    chats.provider.tokens = [{" 2": 0.3, "2": 0.3, "\u01205": 0.1, "\u25816": 0.1, "The": 0.15, "8": 0.05}]
-    (answer,) = chats.judge(case_of((rubric("tone"),)))
-    assert isinstance(answer, Answer)
-    assert answer.label_mass == pytest.approx(0.2, abs=1e-6)
-    assert answer.probabilities == pytest.approx((0, 0.75, 0, 0, 0.125, 0.125, 0))
-    assert answer.draws is None
-    assert answer.cached_input_tokens is not None
-
-
-def test_white_space_before_the_digit_is_passed_over(chats: Asked) -> None:
-    chats.provider.tokens = [{"\n": 0.9, "7": 0.1}, {"3": 1.0}]
-    (answer,) = chats.judge(case_of((rubric("tone"),)))
-    assert isinstance(answer, Answer)
-    assert answer.probabilities[2] == 1.0
-
-
-@pytest.mark.parametrize(
-    "tokens", [{"I": 0.9, "3": 0.1}, {"35": 1.0}, {"Level": 1.0}, {"\uff13": 1.0}, {"": 1.0}]
-)
-def test_an_answer_that_is_no_digit_is_no_score(chats: Asked, tokens: dict[str, float]) -> None:
-    chats.provider.tokens = [tokens]
-    (verdict,) = chats.judge(case_of((rubric("tone"),)))
-    assert isinstance(verdict, Unusable)
-
-
-def test_a_server_without_log_probabilities_is_named_with_the_remedy(chats: Asked) -> None:
-    chats.provider.knows_logprobs = False
-    with pytest.raises(CriticMisconfigured, match="chat-draws:http"):
-        chats.judge()
-
-
-def test_a_server_that_allows_fewer_alternatives_is_asked_for_fewer(chats: Asked) -> None:
-    chats.provider.top_logprobs_max = 5
-    driver = chats.driver()
-
-    async def _twice() -> None:
-        for _time in range(2):
-            (answer,) = await driver.judge(case_of((rubric("tone"),)))
-            assert isinstance(answer, Answer)
-        await driver.close()
-
-    run(_twice())
-    assert [request.top_logprobs for request in chats.provider.requests] == [20, 8, 5, 5], "it is remembered"
-
-
-def test_one_request_asks_for_one_digit_only(chats: Asked) -> None:
-    chats.judge()
-    assert len(chats.provider.requests) == len(RUBRICS)
-    assert {request.messages[0].content.count("Question ") for request in chats.provider.requests} == {1}
-
-
-def test_three_drawn_objects_become_shares(chats: Asked) -> None:
-    draws = Asked(next(kind for kind in KINDS if kind.name == "chat-draws"), chats.provider, chats.settings)
-    levels = iter([2, 3, 3])
-    chats.provider.judge = lambda _sent, name: next(levels) if name == "accuracy" else 7
-    accuracy, tone = draws.judge()
-    assert isinstance(accuracy, Answer)
-    assert isinstance(tone, Answer)
-    assert accuracy.probabilities == pytest.approx((0, 1 / 3, 2 / 3, 0, 0, 0, 0))
-    assert (tone.probabilities[6], tone.draws, len(chats.provider.requests)) == (1.0, 3, 3)
-
-
-@pytest.mark.parametrize(
-    "text", ["I give it a 6.", "6", "[6]", '{"accuracy": "6"}', '{"accuracy": 8}', "{}", ""]
-)
-def test_no_number_is_taken_out_of_prose(chats: Asked, text: str) -> None:
-    draws = Asked(next(kind for kind in KINDS if kind.name == "chat-draws"), chats.provider, chats.settings)
-    chats.provider.text = text
-    assert [type(verdict) for verdict in draws.judge()] == [Unusable, Unusable]
-
-
-def test_a_refusal_and_an_answer_cut_by_its_length_are_told_apart(chats: Asked) -> None:
-    draws = Asked(next(kind for kind in KINDS if kind.name == "chat-draws"), chats.provider, chats.settings)
-    chats.provider.finish_reason = "length"
-    assert [type(verdict) for verdict in draws.judge()] == [Unusable, Unusable]
-    chats.provider.refuses = True
-    refused = draws.judge()
-    assert [type(verdict) for verdict in refused] == [Refused, Refused]
-    used = len(chats.provider.requests[-1].messages[0].content + chats.provider.requests[-1].case) // 4
-    total = sum(verdict.input_tokens or 0 for verdict in refused if isinstance(verdict, Refused))
-    assert total == pytest.approx(3 * used, abs=9), "three refused draws are charged three times"
-    assert [type(verdict) for verdict in chats.judge()] == [Refused, Refused]
-
-
-def test_what_two_draws_cost_is_known_where_the_third_did_not_come(chats: Asked) -> None:
-    draws = Asked(next(kind for kind in KINDS if kind.name == "chat-draws"), chats.provider, chats.settings)
-    chats.provider.faults.append(Fault(429))
-    with pytest.raises(CriticUnavailable) as caught:
-        draws.judge()
-    assert caught.value.spent is not None
-    assert caught.value.spent.input_tokens > 0
