@@ -5,7 +5,7 @@ Flow: marks in `outlier_progress` (outliers.refresh) -> `compute_week` -> `keep_
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from zoneinfo import ZoneInfo
 
@@ -19,7 +19,7 @@ from outliers.causes import TailCauses, find_causes, keep_causes
 from outliers.changes import Change, keep_changes
 from outliers.comparison import compare
 from outliers.describing import describe
-from outliers.discovery import Tested, about_bad, about_slow, about_tail, discover
+from outliers.discovery import Tested, about_bad, about_slow, about_tail, always_so, discover
 from outliers.findings import Finding, keep_findings
 from outliers.frame import WeekCalls, calls_before, week_calls
 from outliers.latency_past import read_counts
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class WeekResults:
-    """What was computed for one week of one project."""
+    """What was computed for one week of one project; `bad` ends with what was always so (`lasting`)."""
 
     week: Week
     bad: list[Finding]
@@ -97,9 +97,15 @@ def compute_week(store: Store, settings: Settings, project_id: int, week: Week, 
     part_ms = now_ms - week.since_ms if week.holds(now_ms) else None
     changes = compare(calls, *_weeks_before(before, last, part_ms, zone))
     about = about_bad(calls, before)
-    found = discover(calls, about, about_slow(calls, before))
+    slow = [about_slow(calls, before, for_its_answer=which) for which in (True, False)]
+    found = discover(calls, about, *slow)
     found += text_groups(store, project_id, about, found)
-    bad = _described(store, settings, calls, sorted(found, key=lambda one: -one.excess))
+    found.sort(key=lambda one: -one.excess)
+    lasting = always_so(calls, about, found)
+    bad = [
+        replace(one, lasting=one.rank > len(found))
+        for one in _described(store, settings, calls, [*found, *lasting])
+    ]
     tail = _described(store, settings, calls, discover(calls, about_tail(calls)))
     with store.read() as connection:
         counts = read_counts(connection, project_id, week)
@@ -131,7 +137,13 @@ def keep_week(connection: Connection, project_id: int, found: WeekResults, mark:
     keep_causes(connection, project_id, week.id, found.causes)
     keep_spells(connection, project_id, week.id, found.spells)
     if week.until_ms <= now_ms:
-        nominate(connection, project_id, week.id, leading_cohort(found.bad), now_ms)
+        nominate(
+            connection,
+            project_id,
+            week.id,
+            leading_cohort([one for one in found.bad if not one.lasting]),
+            now_ms,
+        )
     # Calls ranked while we computed have set a newer mark, which stays.
     connection.execute(
         delete(_progress).where(_progress.c.name == week_mark(project_id, week.id), _progress.c.value <= mark)

@@ -39,6 +39,8 @@ from tests.bench.incidents_rows import Truth
 from tests.bench.incidents_rows import keep_week as keep_traffic
 from tests.bench.incidents_shapes import Shapes, read_shapes
 from tests.bench.incidents_traffic import Traffic, draw_week
+from tests.bench.incidents_verdicts import VERDICTS, verdicts
+from tests.bench.incidents_verdicts import figures as figures_of_verdicts
 from tests.bench.incidents_world import make_world
 
 CALLS, CALLS_QUIET = 50_000, 10_000
@@ -84,13 +86,19 @@ def main() -> None:
             _say(sights[-1])
         false = [one for task in quiet for one in task.result()]
     print(f"{len(seeds)} seeds and {len(false)} quiet weeks in {time.perf_counter() - started:.0f} s")
-    report("incidents", figures(sights, false))
+    rows = figures(sights, false)
+    if asked.verdicts:
+        looked = verdicts(shapes, asked.seed, asked.verdicts, processes=asked.processes)
+        rows += figures_of_verdicts(looked)
+        print(f"and {asked.verdicts} verdicts, after {time.perf_counter() - started:.0f} s in all")
+    report("incidents", rows)
 
 
 def _asked() -> argparse.Namespace:
     parser = options(__doc__ or "")
     parser.add_argument("--seeds", type=int, default=20, help="eventful weeks, a seed each (default 20)")
     parser.add_argument("--weeks", type=int, default=100, help="quiet weeks (default 100)")
+    parser.add_argument("--verdicts", type=int, default=VERDICTS, help="verdicts on fixes (default 200)")
     parser.add_argument("--calls", type=int, default=CALLS, help="calls of a week (default 50,000)")
     parser.add_argument(
         "--kinds", default="all", help=f"all, tuned, unseen, or names with commas: {', '.join(KINDS)}"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from outliers.axes import spoken_numbers
 from outliers.candidates import holds
 from outliers.conditions import Condition, number
-from outliers.discovery import about_bad, about_slow, about_tail, discover
+from outliers.discovery import about_bad, about_slow, about_tail, always_so, discover
 from outliers.frame import WeekCalls
 from outliers.trend import began_ms, trend
 from outliers.weeks import Week, week_by_id
@@ -126,6 +126,10 @@ def test_what_was_always_so_is_no_incident() -> None:
     week = frame_of(calls, WEEK)
     told = [one.condition.words(UTC) for one in discover(week, about_bad(week, with_past(always)))]
     assert told == ["tag tenant = t3"]
+    about = about_bad(week, with_past(always))
+    lasting = [one.condition.words(UTC) for one in always_so(week, about, discover(week, about))]
+    assert "input language = de" in lasting
+    assert "tag tenant = t3" not in lasting
     alone = {one.condition.words(UTC) for one in discover(week, about_bad(week))}
     assert "input language = de" in alone, "without the weeks before nothing says that it was always so"
 
