@@ -196,22 +196,29 @@ class _Rare:
     """How rare words are among the bad calls' texts."""
 
     def __init__(self, texts: Iterable[frozenset[str]]) -> None:
-        self.n = 0
-        self.counted: Counter[str] = Counter()
+        n = 0
+        counted: Counter[str] = Counter()
         for words in texts:
-            self.n += 1
-            self.counted.update(words)
+            n += 1
+            counted.update(words)
+        self.weights = {word: math.log((n + 1) / (times + 1)) for word, times in counted.items()}
+        self.unheard = math.log(n + 1)
 
     def weight(self, word: str) -> float:
         """Return log(N / n): 0 for a word that all texts have."""
-        return math.log((self.n + 1) / (self.counted[word] + 1)) if self.n else 0.0
+        return self.weights.get(word, self.unheard)
 
-    def likeness(self, one: frozenset[str], other: frozenset[str]) -> float | None:
-        """Return the weight of the words both have over that of all words of either; None without a text."""
-        if not one or not other:
+    def likeness(self, seed: frozenset[str], other: frozenset[str]) -> float | None:
+        """Return the weight of the words both have over that of all words of either; None without a text.
+
+        Args:
+            other: one of the texts that were counted.
+        """
+        if not seed or not other:
             return None
-        either = sum(map(self.weight, one | other))
-        return sum(map(self.weight, one & other)) / either if either else 0.0
+        both = sum(map(self.weight, seed & other))
+        either = sum(map(self.weight, seed)) + sum(map(self.weights.__getitem__, other)) - both
+        return both / either if either > 0 else 0.0
 
 
 def _bad_seqs(
