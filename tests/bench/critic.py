@@ -209,7 +209,7 @@ def _send(store: OpenStore, settings: Settings, calls: int) -> None:
 
 
 async def _take(store: OpenStore, settings: Settings, calls: int) -> None:
-    """Take every call in, as the worker does beside judging, and fit the guard, which is due after so many."""
+    """Take every call in, as the worker does beside judging, and fit the guard as is due by then."""
     plan = Plan(drivers.build(settings), load_rubrics(settings.rubrics_dir), settings.egress)
     work, local = Work(store, plan), LocalDriver(settings.base_rate)
     taking = Taking(work, local, poll_s=1.0)
