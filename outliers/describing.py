@@ -10,11 +10,12 @@ import numpy as np
 
 from ingest.store import Store
 from outliers.conditions import moment
-from outliers.discovery import Question, Tested, by_person
+from outliers.discovery import Tested, by_person
 from outliers.experience import BAD_FROM, Part
 from outliers.findings import Finding
 from outliers.frame import Floats, Mask, WeekCalls
 from outliers.intervals import ratio_interval, wilson
+from outliers.questions import Question
 from outliers.trend import began_ms, trend
 from outliers.worst import LIMIT_MAX, WorstCall, calls_by_seq
 

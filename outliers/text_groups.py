@@ -19,10 +19,11 @@ from sqlalchemy import select
 from ingest.store import Store
 from ingest.tables import CallText, columns
 from outliers.conditions import Condition
-from outliers.discovery import Question, Tested, confirm
+from outliers.discovery import Tested, confirm
 from outliers.experience import BAD_FROM
 from outliers.frame import Floats, Ints, Mask
 from outliers.intervals import g_statistic
+from outliers.questions import Question
 from outliers.text_columns import add_words, condition_on, looked_at, words_of
 
 _text = columns(CallText)

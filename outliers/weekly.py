@@ -19,10 +19,11 @@ from outliers.causes import TailCauses, find_causes, keep_causes
 from outliers.changes import Change, keep_changes
 from outliers.comparison import compare
 from outliers.describing import describe
-from outliers.discovery import Tested, about_bad, about_slow, about_tail, always_so, discover
+from outliers.discovery import Tested, always_so, discover
 from outliers.findings import Finding, keep_findings
 from outliers.frame import WeekCalls, calls_before, week_calls
 from outliers.latency_past import read_counts
+from outliers.questions import about_bad, about_slow, about_tail
 from outliers.refresh import keep_progress, week_mark
 from outliers.spells import Spell, find_spells, keep_spells
 from outliers.tables import Progress

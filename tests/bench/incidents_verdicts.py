@@ -24,9 +24,10 @@ import numpy as np
 
 from outliers.candidates import holds
 from outliers.conditions import Condition
-from outliers.discovery import about_bad, discover
+from outliers.discovery import discover
 from outliers.frame import DAY_MS, Floats, Ints, Mask, Names, WeekCalls, held_back
 from outliers.proof import WEEKS_BACK, Trouble, gather
+from outliers.questions import about_bad
 from outliers.verification import judge
 from outliers.weeks import Week, week_after, week_by_id
 from tests.bench.figures import Figure, options, report

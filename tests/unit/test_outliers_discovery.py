@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from outliers.axes import spoken_numbers
 from outliers.candidates import holds
 from outliers.conditions import Condition, number
-from outliers.discovery import about_bad, about_slow, about_tail, always_so, discover
+from outliers.discovery import always_so, discover
 from outliers.frame import WeekCalls
+from outliers.questions import about_bad, about_slow, about_tail
 from outliers.trend import began_ms, trend
 from outliers.weeks import Week, week_by_id
 from tests.rows import HOUR_MS, frame_of, quiet_calls

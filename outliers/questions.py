@@ -1,0 +1,122 @@
+"""What is asked of a week: which calls went badly, which were slow for what they are, which are its tail.
+
+Flow: outliers.frame (the week, the 28 days before) -> outliers.axes, outliers.expected -> `about_bad`,
+`about_slow`, `about_tail` -> outliers.discovery.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from outliers.axes import SIDES, SIDES_OF_TAIL, axes_of
+from outliers.candidates import Ground, Need
+from outliers.expected import expected_rates, slow_calls, slowness
+from outliers.experience import WEIGHTS
+from outliers.frame import Floats, Mask, WeekCalls
+
+#: Fewest calls of the weeks before worth learning from.
+CALLS_BEFORE_ENOUGH = 500
+NEED_BAD = Need(raise_min=0.1, lift_min=1.5)
+NEED_SLOW = Need(raise_min=0.25, lift_min=2.5)
+NEED_TAIL = Need(raise_min=0.05, lift_min=3.0)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is looked for in a week.
+
+    Attributes:
+        about: "bad" or "tail".
+        measure: "p_bad" or "latency".
+        among: the calls with an answer to that, shape (n,).
+        words: "the bad calls", "the slowest 1 %".
+        ground: how bad (or slow) each call is, what was expected of it, and the fields to search.
+        before: the calls of the weeks before; None where there are too few to learn from.
+        weight: how much one such call counts against a bad one.
+    """
+
+    about: str
+    measure: str
+    among: Mask
+    words: str
+    ground: Ground
+    before: WeekCalls | None
+    weight: float = 1.0
+
+    @property
+    def y(self) -> Floats:
+        """How bad (or slow) each call is, 0..1; shape (n,)."""
+        return self.ground.y
+
+    @property
+    def need(self) -> Need:
+        """What a condition must reach."""
+        return self.ground.need
+
+
+def about_bad(calls: WeekCalls, before: WeekCalls | None = None) -> Question:
+    """Ask what sets the bad calls apart; calls that are not ranked yet are left out.
+
+    Args:
+        before: the weeks before; without them a lasting difference counts as an incident.
+    """
+    among = np.isfinite(calls.p_bad)
+    y = np.nan_to_num(calls.p_bad)
+    past = before if before is not None and np.isfinite(before.p_bad).sum() >= CALLS_BEFORE_ENOUGH else None
+    axes = axes_of(calls, past, SIDES)
+    if past is None:
+        expected, y_before, expected_before = flat_rate(y, among), np.empty(0), np.empty(0)
+    else:
+        y_before = np.nan_to_num(past.p_bad)
+        expected, expected_before = expected_rates(axes, calls, past, y_before, np.isfinite(past.p_bad))
+        expected_before = np.where(np.isfinite(past.p_bad), expected_before, 0.0)
+    ground = Ground(calls, y, expected, y_before, expected_before, axes, NEED_BAD)
+    return Question("bad", "p_bad", among, "the bad calls", ground, past)
+
+
+def about_slow(calls: WeekCalls, before: WeekCalls | None = None, *, for_its_answer: bool = True) -> Question:
+    """Ask under what conditions calls were slow for what they are; only answered calls have an answer.
+
+    Args:
+        before: the weeks before; without them only what changed within the week can be told.
+        for_its_answer: whether a long answer may take longer; else answers that grew long are slow too.
+    """
+    enough = before is not None and np.isfinite(before.latency_ms).sum() >= CALLS_BEFORE_ENOUGH
+    past = before if enough else None
+    axes = axes_of(calls, past, SIDES)
+    late, late_before = slowness(axes, calls, past, for_its_answer=for_its_answer)
+    y, y_before = slow_calls(axes, late, late_before)
+    among = np.isfinite(late)
+    if past is None:
+        expected, expected_before = flat_rate(y, among), np.empty(0)
+    else:
+        known = np.isfinite(late_before)
+        expected, expected_before = expected_rates(axes, calls, past, y_before, known)
+        expected_before = np.where(known, expected_before, 0.0)
+    ground = Ground(calls, y, expected, y_before, expected_before, axes, NEED_SLOW, only_spans=past is None)
+    return Question(
+        "bad", "latency", among, "the calls slow for what they are", ground, past, WEIGHTS["latency"]
+    )
+
+
+def about_tail(calls: WeekCalls) -> Question:
+    """Ask what sets the slowest answered calls apart: 1 % of them, or 5 % of fewer than 5,000."""
+    among = calls.answered & np.isfinite(calls.latency_ms)
+    n = int(among.sum())
+    share = 0.01 if n >= 5000 else 0.05
+    slow = np.zeros(len(calls))
+    if n:
+        rank = max(1, math.floor(n * share))
+        least = np.partition(calls.latency_ms[among], n - rank)[n - rank]
+        slow[among & (calls.latency_ms >= least)] = 1.0
+    axes = axes_of(calls, None, SIDES_OF_TAIL)
+    nothing = np.empty(0)
+    ground = Ground(calls, slow, flat_rate(slow, among), nothing, nothing, axes, NEED_TAIL, pairs=False)
+    words = f"the slowest {share:.0%}".replace("%", " %")
+    return Question("tail", "latency", among, words, ground, None)
+
+
+def flat_rate(y: Floats, among: Mask) -> Floats:
+    """Return the mean of y among these calls, for every call: what to expect where no past tells more."""
+    return np.full(len(y), float(y[among].mean()) if among.any() else 0.0)
