@@ -108,7 +108,7 @@ def versions(connection: Connection, name: str | None = None) -> tuple[Version, 
 def newest_calls(project_id: int, window: Window) -> Subquery:
     """Return the keys of a window's newest calls, at most CALLS_READ."""
     return (
-        select(CALL.c.seq)
+        select(CALL.c.seq, CALL.c.sample_rate)
         .where(
             CALL.c.project_id == project_id,
             CALL.c.started_at_ms >= window.since_ms,
@@ -123,9 +123,14 @@ def newest_calls(project_id: int, window: Window) -> Subquery:
 def uses(
     connection: Connection, project_id: int, window: Window, name: str | None = None
 ) -> tuple[RubricUse, ...]:
-    """How the rubrics were answered for a window's newest calls: per rubric, version and critic."""
+    """How the rubrics were answered for a window's newest calls: per rubric, version and critic.
+
+    A mean weighs each call by what it stands for, 1 / (sample_rate * inclusion): where a critic samples to
+    its budget, bad calls are likelier to be judged and must not count for more (Horvitz & Thompson 1952).
+    """
     newest = newest_calls(project_id, window)
-    probabilities = [func.sum(SCORE.c[f"p{level}"]).label(f"p{level}") for level in range(1, 8)]
+    weight = 1.0 / (newest.c.sample_rate * SCORE.c.inclusion)
+    probabilities = [func.sum(weight * SCORE.c[f"p{level}"]).label(f"p{level}") for level in range(1, 8)]
     low = SCORE.c.p1 + SCORE.c.p2
     statement = (
         select(
@@ -135,9 +140,13 @@ def uses(
             SCORE.c.status,
             func.count().label("n"),
             SCORE.c.reason,
-            func.sum(SCORE.c.score).label("score_sum"),
-            func.sum(SCORE.c.score * SCORE.c.score).label("score_squares"),
-            func.sum(low * low).label("low_squares"),
+            func.sum(weight).label("weights"),
+            func.sum(weight * weight).label("weights_2"),
+            func.sum(weight * SCORE.c.score).label("score_sum"),
+            func.sum(weight * weight * SCORE.c.score).label("score_sum_2"),
+            func.sum(weight * weight * SCORE.c.score * SCORE.c.score).label("score_squares_2"),
+            func.sum(weight * weight * low).label("low_sum_2"),
+            func.sum(weight * weight * low * low).label("low_squares_2"),
             *probabilities,
         )
         .select_from(newest.join(SCORE, SCORE.c.call_seq == newest.c.seq))
@@ -153,6 +162,13 @@ def uses(
     return tuple(_use(*key, counted) for key, counted in counts.items())
 
 
+#: Weighted sums over scored answers; those that end in _2 are weighted by the square.
+_SUMS = (
+    *("weights", "weights_2", "score_sum", "score_sum_2", "score_squares_2"),
+    *("low_sum_2", "low_squares_2"),
+)
+
+
 class _Counts:
     """Sums over the answers of one version by one critic."""
 
@@ -160,7 +176,7 @@ class _Counts:
         self.by_status = dict.fromkeys(STATUSES, 0)
         self.reasons: dict[str, Counter[str]] = defaultdict(Counter)
         self.levels = [0.0] * 7
-        self.score_sum = self.score_squares = self.low_squares = 0.0
+        self.sums = dict.fromkeys(_SUMS, 0.0)
 
     def add(self, row: AnyRow) -> None:
         self.by_status[row.status] += row.n
@@ -168,22 +184,21 @@ class _Counts:
             self.reasons[row.status][row.reason or ""] += row.n
             return
         self.levels = [total + getattr(row, f"p{i}") for i, total in enumerate(self.levels, 1)]
-        self.score_sum += row.score_sum
-        self.score_squares += row.score_squares
-        self.low_squares += row.low_squares
+        for name in _SUMS:
+            self.sums[name] += getattr(row, name)
 
 
 def _use(name: str, blob: str, critic: str, counted: _Counts) -> RubricUse:
-    n = counted.by_status["scored"]
+    n, sums = counted.by_status["scored"], counted.sums
     return RubricUse(
         name=name,
         blob=blob,
         critic=critic,
         by_status=counted.by_status,
         n=sum(counted.by_status.values()),
-        mean=_mean(counted.score_sum, counted.score_squares, n),
-        p_low=_mean(counted.levels[0] + counted.levels[1], counted.low_squares, n),
-        levels=tuple(total / n for total in counted.levels) if n else (),
+        mean=_mean(n, sums, sums["score_sum"], sums["score_sum_2"], sums["score_squares_2"]),
+        p_low=_mean(n, sums, counted.levels[0] + counted.levels[1], sums["low_sum_2"], sums["low_squares_2"]),
+        levels=tuple(total / sums["weights"] for total in counted.levels) if n else (),
         reasons={
             status: said.most_common(1)[0][0]
             for status, said in counted.reasons.items()
@@ -192,12 +207,17 @@ def _use(name: str, blob: str, critic: str, counted: _Counts) -> RubricUse:
     )
 
 
-def _mean(total: float, squares: float, n: int) -> Mean | None:
-    """A mean with its 95 % interval by the normal approximation; none below two values."""
+def _mean(n: int, sums: dict[str, float], total: float, total_2: float, squares_2: float) -> Mean | None:
+    """A weighted mean with its 95 % interval by the normal approximation; none below two values.
+
+    The variance is that of a ratio of two sums, by its linear part (Särndal, Swensson, Wretman 1992, 5.7);
+    with equal weights it is the usual one.
+    """
     if n == 0:
         return None
-    mean = total / n
+    mean = total / sums["weights"]
     if n < 2:
         return Mean(mean, None, None)
-    spread = Z95 * math.sqrt(max(squares / n - mean * mean, 0.0) / (n - 1))
+    residuals = max(squares_2 - 2 * mean * total_2 + mean * mean * sums["weights_2"], 0.0)
+    spread = Z95 * math.sqrt(residuals * n / (n - 1)) / sums["weights"]
     return Mean(mean, mean - spread, mean + spread)

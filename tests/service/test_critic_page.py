@@ -6,9 +6,11 @@ from pathlib import Path
 
 import orjson
 import pytest
+from sqlalchemy import Connection, text
 
-from dashboards.filters import WindowQuery
+from dashboards.filters import WindowQuery, window_of
 from dashboards.pages import critic as page
+from dashboards.queries.rubrics import uses
 from dashboards.render import Frame, as_json, render
 from ingest.settings import Settings
 from ingest.store import OpenStore
@@ -130,3 +132,36 @@ def test_without_a_critic_or_a_key_the_page_still_stands(settings: Settings, sto
     assert "LOWLIGHT_CRITIC" in html(built)
     no_key = settings.model_copy(update={"critic": OPENAI, "openai_api_key": None})
     assert build(no_key, store).egress.error is None
+
+
+def test_a_mean_weighs_each_call_by_what_it_stands_for(
+    settings: Settings, store: OpenStore, provider: DecisionsProvider, tmp_path: Path
+) -> None:
+    """Bad calls are sampled more often; unweighted they would make the rubric look worse than the traffic."""
+    write_rubric(tmp_path / "rubrics", "accuracy")
+    held = with_critics(settings, tmp_path / "rubrics", provider)
+    provider.judge = lambda request, _question: 1.0 if "BAD" in request.case else 7.0
+    bad = [{"id": f"bad-{i}", "output": "BAD"} for i in range(4)]
+    send(store, held, *bad, *({"id": f"good-{i}"} for i in range(4)))
+    judge(held, store)
+
+    def sampled(connection: Connection) -> None:
+        """As if the good ones had been chosen with a probability of .1, and so stand for ten each."""
+        connection.execute(
+            text(
+                "update score set inclusion = 0.1 "
+                "where call_seq in (select seq from call where id like 'good%')"
+            )
+        )
+
+    store.write(sampled)
+    with store.read() as connection:
+        window = window_of(WindowQuery(), held.zone, datetime.now(UTC))
+        (use,) = uses(connection, 1, window)
+    assert use.mean is not None
+    assert use.p_low is not None
+    assert use.mean.value == pytest.approx((4 * 1 + 40 * 7) / 44)
+    assert use.p_low.value == pytest.approx(4 / 44)
+    assert sum(use.levels) == pytest.approx(1.0)
+    assert use.mean.low is not None
+    assert use.mean.low < use.mean.value
