@@ -118,6 +118,8 @@ class RubricScore:
         why: shares of the local critic's features.
         seen_share: share of the texts' characters that the critic was shown; None where not kept.
         label_mass: probability that went to no level; None where the critic could say nothing else.
+        input_tokens, cached_input_tokens, output_tokens: this rubric's part of the request; None: unknown.
+        answer_ms: how long the request took; several rubrics may share one.
         words: an explanation; None where none was asked for.
         shown: True for the answer that averages and rankings use: newest version, first critic that scored.
     """
@@ -140,6 +142,10 @@ class RubricScore:
     finished_at: datetime | None
     seen_share: float | None
     label_mass: float | None
+    input_tokens: int | None
+    cached_input_tokens: int | None
+    output_tokens: int | None
+    answer_ms: float | None
     words: Words | None
     shown: bool
 
@@ -308,6 +314,10 @@ def _rubric_score(row: AnyRow, words: Words | None, *, first: bool) -> RubricSco
         finished_at=None if row.finished_at_ms is None else moment(row.finished_at_ms),
         seen_share=row.seen_share,
         label_mass=row.label_mass,
+        input_tokens=row.input_tokens,
+        cached_input_tokens=row.cached_input_tokens,
+        output_tokens=row.output_tokens,
+        answer_ms=row.answer_ms,
         words=words,
         shown=first,
     )

@@ -150,6 +150,24 @@ def test_a_rubric_stands_beside_people_and_shows_where_critics_disagree(site: Si
     assert page.locator(".score", has_text="tone").count() >= 1
 
 
+def test_a_score_has_a_page_with_its_levels_its_model_and_its_cost(site: Site, page: Page) -> None:
+    page.goto(site.url + CALL)
+    page.locator(".score", has_text="tone").locator("h3 a").click()
+    assert "Tone: 2.0 of 7 by local" in page.locator("h1").inner_text()
+    page.get_by_role("link", name="openai:gpt-6-luna, version").click()
+    assert "Tone: 5.7 of 7 by openai:gpt-6-luna" in page.locator("h1").inner_text()
+    record = page.locator("dl.record").inner_text()
+    assert "gpt-6-luna-2026-10-01" in record
+    assert "$0.00031" in record
+    assert page.locator("svg.levels rect").count() == 7
+    assert page.evaluate("document.title") != "owned"
+    twin = page.request.get(page.url.replace("?", ".json?")).json()
+    assert (twin["score"]["critic"], twin["score"]["input_tokens"]) == ("openai:gpt-6-luna", 420)
+    missing = page.goto(f"{site.url}{CALL}/scores/kindness")
+    assert missing is not None
+    assert missing.status == 404
+
+
 def test_keys_move_open_search_and_explain(site: Site, page: Page) -> None:
     page.goto(f"{site.url}/calls")
     links = page.locator("[data-row] .row-said a").evaluate_all("all => all.map(one => one.href)")

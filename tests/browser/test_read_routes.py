@@ -67,6 +67,7 @@ def test_a_call_is_read_whole_whatever_its_id_is_made_of(site: Site) -> None:
     assert [(s["rubric"], s["status"], s["score"]) for s in read["scores"]] == [
         ("accuracy", "ungraded", None),
         ("tone", "scored", pytest.approx(2.02)),
+        ("tone", "scored", pytest.approx(5.74)),
     ]
     assert sum(read["scores"][1]["probabilities"]) == pytest.approx(1)
 
