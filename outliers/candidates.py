@@ -92,7 +92,7 @@ class _Cells:
 
 def scan_statistic(bad: Floats, expected: Floats) -> Floats:
     """Return G for groups with more bad calls than expected, 0 for the others."""
-    more = bad > expected
+    more = (bad > expected) & (bad > 0)  # sums of floats may fall a hair below 0
     bad, expected = np.where(more, bad, 1.0), np.where(more, expected, 1.0)
     return np.asarray(2 * (bad * np.log(bad / np.maximum(expected, 1e-9)) - (bad - expected)))
 
@@ -150,6 +150,8 @@ class _Look:
 
     def __init__(self, ground: Ground, at: Ints, y: Floats, expected: Floats) -> None:
         self.ground, self.at, self.y, self.expected = ground, at, y, expected
+        #: where y is not 0: of one way to fail that is few calls, and all sums over y go through these
+        self.not_good = np.nonzero(y)[0]
 
     def singles(self) -> Iterator[Candidate]:
         """Yield the best value or threshold of each field."""
@@ -161,6 +163,7 @@ class _Look:
     def pairs(self) -> Iterator[Candidate]:
         """Yield the best pair of values of each two fields, at the price of all pairs tried."""
         axes = [coarse(axis) for axis in self.ground.axes]
+        places = [axis.codes[self.at] + 1 for axis in axes]
         best: list[tuple[Condition, float, int]] = []
         tried = 0
         for i, one in enumerate(axes):
@@ -169,9 +172,13 @@ class _Look:
             for j, other in enumerate(axes):
                 if (other.thresholds is None and j <= i) or one_says_the_other(one, other):
                     continue
-                cells = self._table(one, other, self._lasting_of(axes, i, j))
+                cells = self._table(one, other, places[i] * (other.size + 1) + places[j])
                 tried += int((cells.n >= CALLS_MIN).sum())
                 place, g = self._first(cells)
+                if place >= 0 and len(self.ground.y_before):
+                    # their own past can only raise what is expected: looked up where something stands out
+                    expected = np.minimum(cells.expected * self._lasting_of(axes, i, j), RATE_MAX * cells.n)
+                    place, g = self._first(_Cells(cells.n, cells.bad, expected))
                 if place >= 0:
                     a, b = divmod(place, cells.n.shape[1])
                     said = Condition.all_of([one.condition(a), other.condition(b)])
@@ -331,20 +338,16 @@ class _Look:
             price = math.log(len(axis.thresholds))
         return Candidate(axis.condition(place), float(g[place]) - price, int(cells.n[place]))
 
-    def _table(self, one: Axis, other: Axis, lasting: Floats | None) -> _Cells:
-        codes = (one.codes[self.at] + 1) * (other.size + 1) + other.codes[self.at] + 1
-        n, bad, expected = (
-            _pair_table(codes, weights, one, other) for weights in (None, self.y, self.expected)
-        )
-        if lasting is not None:
-            expected = np.minimum(expected * lasting, RATE_MAX * n)
-        return _Cells(n, bad, expected)
+    def _table(self, one: Axis, other: Axis, codes: Ints) -> _Cells:
+        n = _pair_table(codes, None, one, other)
+        bad = _pair_table(codes[self.not_good], self.y[self.not_good], one, other)
+        if not ((n >= CALLS_MIN) & (bad >= self.ground.need.raise_min * n)).any():
+            return _Cells(n, bad, n)  # too few are bad, whatever was expected
+        return _Cells(n, bad, _pair_table(codes, self.expected, one, other))
 
-    def _lasting_of(self, axes: Sequence[Axis], i: int, j: int) -> Floats | None:
+    def _lasting_of(self, axes: Sequence[Axis], i: int, j: int) -> Floats:
         """How many times worse each pair of values was before than its fields let expect, at least 1."""
         ground = self.ground
-        if not len(ground.y_before):
-            return None
         if (i, j) not in ground.lasting:
             one, other = axes[i], axes[j]
             codes = (one.before + 1) * (other.size + 1) + other.before + 1

@@ -94,7 +94,21 @@ def discover(calls: WeekCalls, *questions: Question) -> list[Tested]:
         merged[place] = replace(other, p_value=better, found_among=among)
     stands = discoveries([one.p_value for one in merged], FALSE_DISCOVERIES)
     standing = [one for one, stood in zip(merged, stands, strict=True) if stood and one.p_value <= P_MAX]
-    return sorted(_not_explained(standing), key=lambda one: -one.excess)
+    told = [_in_wider_words(one) for one in _not_explained(standing)]
+    return sorted(told, key=lambda one: -one.excess)
+
+
+def _in_wider_words(one: Tested) -> Tested:
+    """Return what was found by one way to fail with the figures of all bad calls."""
+    wider = one.question.wider
+    if wider is None:
+        return one
+    return replace(one, question=wider, excess=_excess(wider, one.condition, one.mask))
+
+
+def _excess(question: Question, condition: Condition, mask: Mask) -> float:
+    expected = expected_under(question, condition)
+    return float((question.y - expected)[mask].sum()) * question.weight
 
 
 def always_so(calls: WeekCalls, question: Question, incidents: Sequence[Tested]) -> list[Tested]:
@@ -141,7 +155,7 @@ def _search(calls: WeekCalls, question: Question, finding: Mask, name: str) -> l
     tested = []
     for condition, mask, mine in inside:
         expected = expected_under(question, condition)
-        excess = float((question.y - expected)[mask].sum()) * question.weight
+        excess = _excess(question, condition, mask)
         p_value = _tested(calls, question, expected, mine, rest)
         tested.append(Tested(condition, mask, p_value, question, excess, name))
     return tested

@@ -12,11 +12,14 @@ import numpy as np
 from outliers.axes import SIDES, SIDES_OF_TAIL, axes_of
 from outliers.candidates import Ground, Need
 from outliers.expected import expected_rates, slow_calls, slowness
-from outliers.experience import WEIGHTS
+from outliers.experience import BAD_FROM, WEIGHTS
 from outliers.frame import Floats, Mask, WeekCalls
 
 #: Fewest calls of the weeks before worth learning from.
 CALLS_BEFORE_ENOUGH = 500
+#: Bad calls that failed in one way, from which on it is asked about alone; and how many ways at most.
+FAILED_SO_MIN = 20
+FAILURES_MAX = 16
 NEED_BAD = Need(raise_min=0.1, lift_min=1.5)
 NEED_SLOW = Need(raise_min=0.25, lift_min=2.5)
 NEED_TAIL = Need(raise_min=0.05, lift_min=3.0)
@@ -34,6 +37,7 @@ class Question:
         ground: how bad (or slow) each call is, what was expected of it, and the fields to search.
         before: the calls of the weeks before; None where there are too few to learn from.
         weight: how much one such call counts against a bad one.
+        wider: the question whose words and figures its answers are told in; None for its own.
     """
 
     about: str
@@ -43,6 +47,7 @@ class Question:
     ground: Ground
     before: WeekCalls | None
     weight: float = 1.0
+    wider: "Question | None" = None
 
     @property
     def y(self) -> Floats:
@@ -98,6 +103,37 @@ def about_slow(calls: WeekCalls, before: WeekCalls | None = None, *, for_its_ans
     return Question(
         "bad", "latency", among, "the calls slow for what they are", ground, past, WEIGHTS["latency"]
     )
+
+
+def about_failures(calls: WeekCalls, bad: Question) -> list[Question]:
+    """Ask of each way to fail (an error, a finish reason, the guard's kind) what sets its bad calls apart.
+
+    Fifty empty answers in one night are few among all bad calls and many among the empty ones.
+
+    Args:
+        bad: the question about all bad calls, which the answers are told in.
+    """
+    column = calls.named.get(("failed_as", ""))
+    if column is None:
+        return []
+    past = None if bad.before is None else bad.before.named.get(("failed_as", ""))
+    ground = bad.ground
+    asked = []
+    for place, name in enumerate(column.names):
+        y = np.where(column.codes == place, ground.y, 0.0)
+        if int((y[bad.among] >= BAD_FROM).sum()) < FAILED_SO_MIN:
+            continue
+        expected, y_before, expected_before = flat_rate(y, bad.among), np.empty(0), np.empty(0)
+        if bad.before is not None:
+            there = past is not None and name in past.names
+            mine = past.codes == past.names.index(name) if past is not None and there else False
+            y_before = np.where(mine, ground.y_before, 0.0)
+            known = np.isfinite(bad.before.p_bad)
+            expected, expected_before = expected_rates(ground.axes, calls, bad.before, y_before, known)
+            expected_before = np.where(known, expected_before, 0.0)
+        own = Ground(calls, y, expected, y_before, expected_before, ground.axes, NEED_BAD)
+        asked.append(Question("bad", "p_bad", bad.among, bad.words, own, bad.before, wider=bad))
+    return asked[:FAILURES_MAX]
 
 
 def about_tail(calls: WeekCalls) -> Question:

@@ -23,7 +23,7 @@ from outliers.discovery import Tested, always_so, discover
 from outliers.findings import Finding, keep_findings
 from outliers.frame import WeekCalls, calls_before, week_calls
 from outliers.latency_past import read_counts
-from outliers.questions import about_bad, about_slow, about_tail
+from outliers.questions import about_bad, about_failures, about_slow, about_tail
 from outliers.refresh import keep_progress, week_mark
 from outliers.spells import Spell, find_spells, keep_spells
 from outliers.tables import Progress
@@ -99,7 +99,7 @@ def compute_week(store: Store, settings: Settings, project_id: int, week: Week, 
     changes = compare(calls, *_weeks_before(before, last, part_ms, zone))
     about = about_bad(calls, before)
     slow = [about_slow(calls, before, for_its_answer=which) for which in (True, False)]
-    found = discover(calls, about, *slow)
+    found = discover(calls, about, *slow, *about_failures(calls, about))
     found += text_groups(store, project_id, about, found)
     found.sort(key=lambda one: -one.excess)
     lasting = always_so(calls, about, found)

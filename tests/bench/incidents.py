@@ -3,8 +3,8 @@
 Flow: incidents_shapes (public traces) -> incidents_world, incidents_traffic (weeks of calls) ->
 incidents_kinds (what is planted) -> incidents_rows (a real store) -> the product's own ranking and weekly
 computation -> `findings_of` -> incidents_judged. Each seed is another application with two ordinary weeks
-before the one that is judged; the quiet weeks are four applications, half a year each, in which nothing
-happens.
+of half as many calls before the one that is judged; the quiet weeks are four applications, half a year each,
+in which nothing happens.
 
 Nothing but rows of the store reaches the product. The kinds are a registry (incidents_kinds.KINDS); `--kinds`
 picks some of them.
@@ -121,7 +121,8 @@ def eventful_week(seed: int, calls: int, kinds: Sequence[str], shapes: Shapes) -
         settings, store = fresh_store(Path(folder))
         weeks = weeks_back(settings, HISTORY + 1)
         for number, week in enumerate(weeks):
-            traffic = draw_week(world, shapes, source, number, week.since_ms, calls)
+            n = calls if number == HISTORY else calls // 2
+            traffic = draw_week(world, shapes, source, number, week.since_ms, n)
             planted = []
             if number == HISTORY:
                 planted = plant(traffic, source, int(source.integers(0, PLANTED_MAX + 1)), kinds)
