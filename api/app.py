@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from api import (
+    case_forms,
     case_routes,
     experience_routes,
     explain_routes,
@@ -97,6 +98,7 @@ def create_app(
     app.include_router(case_routes.router)
     app.include_router(experience_routes.router)
     app.include_router(restore_routes.router)
+    app.include_router(case_forms.router)
     app.include_router(pages.router)
     _add_operations(app)
     document(app)

@@ -29,6 +29,12 @@ def _kept(text: str) -> str:
     return str(cleaned(text)[0])
 
 
+def _a_link(text: str) -> str:
+    if not text.startswith(("https://", "http://")):
+        raise ValueError("a link begins with https:// or http://")
+    return text
+
+
 _Words = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=WORDS_CHARS_MAX),
@@ -84,13 +90,10 @@ class FixedBody(_Body):
     )
     prompt_version: _Version | None = Field(None, description='What the fix came with: "v8" or "faq@v8".')
     release: _Version | None = Field(None, description="What the fix came with.")
-    link: Annotated[str, StringConstraints(max_length=2000), AfterValidator(_kept)] | None = None
-
-    @model_validator(mode="after")
-    def _a_link_is_one(self) -> "FixedBody":
-        if self.link is not None and not self.link.startswith(("https://", "http://")):
-            raise ValueError("link must begin with https:// or http://")
-        return self
+    link: (
+        Annotated[str, StringConstraints(max_length=2000), AfterValidator(_kept), AfterValidator(_a_link)]
+        | None
+    ) = Field(None, description="The change itself.")
 
 
 class NoteBody(_Body):
@@ -103,6 +106,10 @@ class VerifiedBody(_Body):
     """Close it."""
 
     because: _MaybeWords = Field("", description="Why, where the calls since the fix do not show it.")
+
+
+class LookBody(_Body):
+    """Look at the calls since the fix now instead of after a day."""
 
 
 class ReopenBody(_Body):
@@ -118,6 +125,7 @@ BODIES: dict[str, type[_Body]] = {
     "fixed": FixedBody,
     "note": NoteBody,
     "verified": VerifiedBody,
+    "look": LookBody,
     "reopen": ReopenBody,
 }
 
@@ -152,6 +160,8 @@ def do(store: Store, settings: Settings, project_id: int, week_id: str, body: _B
             return write(case_actions.add_note, body.note)
         case VerifiedBody():
             return write(case_actions.verify, body.because)
+        case LookBody():
+            return write(case_actions.look_again, None)
         case ReopenBody():
             return write(case_actions.reopen, body.because)
     raise TypeError(f"nothing is done with a {type(body).__name__}")
@@ -182,5 +192,5 @@ def _fix(store: Store, project_id: int, week_id: str, body: FixedBody, by: By) -
             else:
                 live_ms = first_used_ms(connection, project_id, case, body.prompt_version, body.release)
     if live_ms is not None and live_ms > by.at_ms:
-        raise case_actions.CannotDo("The fix lies in the future; enter it when it is live.")
+        raise case_actions.CannotDo("The fix lies in the future; enter it when it is live.", "at")
     return Fix(live_ms or by.at_ms, body.release, body.prompt_version, body.link, by.who)

@@ -13,6 +13,7 @@ from fastapi.routing import APIRoute
 from api import case_doing
 from api.case_doing import (
     FixedBody,
+    LookBody,
     NoteBody,
     OwnerBody,
     PickBody,
@@ -53,7 +54,7 @@ class _CaseRoute(APIRoute):
             except NoCase as error:
                 raise Refused(404, "no_case", str(error)) from None
             except CannotDo as error:
-                raise Refused(409, "cannot_do", str(error)) from None
+                raise Refused(409, "cannot_do", str(error), field=error.field) from None
 
         return _answer
 
@@ -96,6 +97,12 @@ def post_note(week: Week, body: NoteBody, store: StoreDep, settings: SettingsDep
 @router.post("/verified")
 def post_verified(week: Week, body: VerifiedBody, store: StoreDep, settings: SettingsDep) -> CaseShown:
     """Close it. Lowlight does so itself once the calls prove the fix; before, say why in `because`."""
+    return _done(store, settings, week, body)
+
+
+@router.post("/look")
+def post_look(week: Week, body: LookBody, store: StoreDep, settings: SettingsDep) -> CaseShown:
+    """Have the calls since the fix looked at within seconds instead of after a day."""
     return _done(store, settings, week, body)
 
 

@@ -128,6 +128,20 @@ def check_json(request: Request) -> None:
         raise Refused(415, "not_json", f"Content-Type is {kind[:100]!r}; send application/json.")
 
 
+def check_own_page(request: Request) -> None:
+    """Refuse a form that does not come from a page of this server, and say so.
+
+    The gate has refused every foreign Origin. A browser names one with each form that it sends, so that a
+    form without one was sent by no page of ours; a program posts JSON instead.
+
+    Raises:
+        Refused: 403.
+    """
+    site = request.headers.get("sec-fetch-site", "same-origin")
+    if "origin" not in request.headers or site != "same-origin":
+        raise Refused(403, "foreign_origin", "A form is taken from a page of this server only.")
+
+
 def content_type(request: Request) -> str:
     """Return the type of the request's body, in lower case, without parameters."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()

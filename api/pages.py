@@ -6,11 +6,12 @@ Flow: request -> query model (`dashboards.filters`) -> `dashboards.pages.*.build
 
 import logging
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
+from urllib.parse import unquote
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from sqlalchemy import Connection
@@ -19,8 +20,30 @@ from sqlalchemy.exc import SQLAlchemyError
 from api.deps import SettingsDep, StoreDep
 from api.errors import Refused
 from api.read_routes import call_not_found
-from dashboards.filters import CallsQuery, LatencyQuery, WeekQuery, WindowQuery, WorstQuery
-from dashboards.pages import call, calls, critic, latency, rubric, rubrics, this_week, worst
+from dashboards.filters import (
+    CallsQuery,
+    CasesQuery,
+    LatencyQuery,
+    WeekId,
+    WeekQuery,
+    WindowQuery,
+    WorstQuery,
+)
+from dashboards.forms import Said
+from dashboards.pages import (
+    alike,
+    call,
+    calls,
+    case,
+    cases,
+    cohorts,
+    critic,
+    latency,
+    rubric,
+    rubrics,
+    this_week,
+    worst,
+)
 from dashboards.render import Frame, as_json, render, static_files
 from ingest.settings import Settings
 from ingest.store import Store
@@ -28,10 +51,13 @@ from outliers.errors import BadCursor
 
 log = logging.getLogger(__name__)
 
+#: The reader's own name, kept by their browser and shown nowhere but in their forms.
+WHO_COOKIE = "lowlight_who"
+
 _KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml", ".txt": "text/plain"}
 
 
-class _PageRoute(APIRoute):
+class PageRoute(APIRoute):
     """A route whose errors are pages too, or JSON for a twin."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -58,7 +84,7 @@ class _PageRoute(APIRoute):
         return _answer
 
 
-router = APIRouter(route_class=_PageRoute, include_in_schema=False)
+router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
 
 @dataclass(frozen=True)
@@ -80,6 +106,33 @@ def get_this_week(
     return _page(request, store, settings, "week", this_week, asked)
 
 
+@router.get("/cases")
+@router.get("/cases.json")
+def get_cases(
+    request: Request, asked: Annotated[CasesQuery, Query()], store: StoreDep, settings: SettingsDep
+) -> Response:
+    """A year of cases as a history."""
+    return _page(request, store, settings, "cases", cases, asked)
+
+
+@router.get("/cases/{week}")
+@router.get("/cases/{week}.json")  # decorators apply from below: this one is tried first
+def get_case(
+    request: Request, week: Annotated[WeekId, Path()], store: StoreDep, settings: SettingsDep
+) -> Response:
+    """A week's case, with the forms that work on it (api.case_forms)."""
+    return case_page(request, week, store, settings, Said(who_of(request)))
+
+
+@router.get("/cohorts")
+@router.get("/cohorts.json")
+def get_cohorts(
+    request: Request, asked: Annotated[WeekQuery, Query()], store: StoreDep, settings: SettingsDep
+) -> Response:
+    """Everything that set a week's bad or slow calls apart."""
+    return _page(request, store, settings, "cases", cohorts, asked)
+
+
 @router.get("/worst")
 @router.get("/worst.json")
 def get_worst(
@@ -96,6 +149,26 @@ def get_calls(
 ) -> Response:
     """Calls, filtered and searched."""
     return _page(request, store, settings, "calls", calls, asked, search=asked.q or "")
+
+
+@router.get("/calls/{call_id:path}/alike")
+@router.get("/calls/{call_id:path}/alike.json")
+def get_alike(
+    request: Request,
+    call_id: str,
+    asked: Annotated[WindowQuery, Query()],
+    store: StoreDep,
+    settings: SettingsDep,
+) -> Response:
+    """What else went wrong like a call. An id may itself end in "/alike": then it is that call's page."""
+    with store.read() as connection:
+        page = alike.build(connection, settings, call_id, asked, datetime.now(UTC))
+    if page is None:
+        end = "/alike.json" if _is_twin(request) else "/alike"
+        return get_call(request, call_id + end, store, settings)
+    if _is_twin(request):
+        return _json(page)
+    return _html("alike.html", page, _frame(request, settings, "calls", _twin_of(request)))
 
 
 @router.get("/calls/{call_id:path}")
@@ -187,6 +260,25 @@ async def get_favicon(request: Request) -> Response:
     return await get_static(request, "mark.svg")
 
 
+def case_page(
+    request: Request, week: str, store: Store, settings: Settings, said: Said, status: int = 200
+) -> Response:
+    """Answer with a week's case, as HTML or as its twin; `said` fills in its forms."""
+    with store.read() as connection:
+        page = case.build(connection, settings, week, datetime.now(UTC))
+    if _is_twin(request):
+        return _json(page)
+    frame = replace(_frame(request, settings, "cases", f"/cases/{week}.json"), said=said)
+    response = _html("case.html", page, frame)
+    response.status_code = status
+    return response
+
+
+def who_of(request: Request) -> str:
+    """Return what the reader called themselves when they last sent a form; "" before."""
+    return unquote(request.cookies.get(WHO_COOKIE, ""))[:128]
+
+
 def wants_page(request: Request) -> bool:
     """Whether a person in a browser asks, not a program: errors are then pages."""
     path = request.url.path
@@ -225,7 +317,7 @@ def _page(
 
 def _frame(request: Request, settings: Settings, section: str, twin: str, search: str = "") -> Frame:
     base_url = str(request.base_url).rstrip("/")
-    return Frame(section, base_url, twin, settings.zone, search)
+    return Frame(section, base_url, twin, settings.zone, search, Said(who_of(request)))
 
 
 def _html(template: str, page: Any, frame: Frame) -> Response:

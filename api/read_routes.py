@@ -17,10 +17,11 @@ from pydantic import Field
 from api.deps import SettingsDep, StoreDep
 from api.errors import Refused
 from dashboards.filters import (
-    Asked,
     CallsQuery,
-    LatencyGroupsQuery,
+    CasesQuery,
+    LatencyQuery,
     WeekId,
+    WeekQuery,
     WindowQuery,
     WorstQuery,
     window_of,
@@ -30,7 +31,7 @@ from dashboards.pages.worst import WorstList, worst_list
 from dashboards.panels import PanelTooSlow, time_limit
 from dashboards.queries import call as call_queries
 from dashboards.queries.calls import CallList, list_calls
-from dashboards.queries.cases import CaseShown, case_shown, cases_shown
+from dashboards.queries.cases import CaseShown, Cohort, case_shown, cases_shown, cohorts
 from dashboards.queries.freshness import CriticWork, critic_work
 from dashboards.queries.latencies import Latencies, latencies
 from ingest.tables import DEFAULT_PROJECT
@@ -39,7 +40,7 @@ from outliers.causes import TailCauses, causes_of
 from outliers.errors import BadCursor, UnknownGrouping
 from outliers.heat import Heat, latency_by_hour
 from outliers.spells import Spell, spells_of
-from outliers.weeks import weeks_between
+from outliers.weeks import last_ended, weeks_between
 
 #: Groups of latencies in one answer at most: a week of hours of a few services.
 GROUPS_READ = 1_000
@@ -105,6 +106,23 @@ class Cases:
 
 
 @dataclass(frozen=True)
+class Cohorts:
+    """What set a week's bad or slow calls apart; each list has what explains most first.
+
+    Attributes:
+        week: "2026-W47".
+        bad: cohorts of bad calls that are new.
+        lasting: those whose rate was no lower in the 28 days before: no incident.
+        tail: conditions that set the slowest calls apart.
+    """
+
+    week: str
+    bad: tuple[Cohort, ...]
+    lasting: tuple[Cohort, ...]
+    tail: tuple[Cohort, ...]
+
+
+@dataclass(frozen=True)
 class Rubrics:
     """Every rubric that a critic has met, in its newest version, and how it was answered in the window."""
 
@@ -150,12 +168,6 @@ class AlikeQuery(WindowQuery):
     """Among which calls to look for those like one call."""
 
     limit: int = Field(20, ge=1, le=200, description="Calls at most.")
-
-
-class CasesQuery(Asked):
-    """How many cases."""
-
-    limit: int = Field(52, ge=1, le=520, description="Weeks at most, newest first.")
 
 
 @router.get("/calls")
@@ -222,7 +234,7 @@ def get_worst(asked: Annotated[WorstQuery, Query()], store: StoreDep, settings: 
 
 @router.get("/latency")
 def get_latency(
-    asked: Annotated[LatencyGroupsQuery, Query()], store: StoreDep, settings: SettingsDep
+    asked: Annotated[LatencyQuery, Query()], store: StoreDep, settings: SettingsDep
 ) -> Latencies:
     """Quantiles per group with n and 95 % interval, calls beyond ten medians, and the slowest calls.
 
@@ -242,7 +254,7 @@ def get_latency(
 
 @router.get("/latency/hours")
 def get_latency_hours(
-    asked: Annotated[LatencyGroupsQuery, Query()], store: StoreDep, settings: SettingsDep
+    asked: Annotated[LatencyQuery, Query()], store: StoreDep, settings: SettingsDep
 ) -> Heat:
     """Each group's p50 and p95 in every hour of the window; by day where it has more than 22 days."""
     window = window_of(asked, settings.zone, datetime.now(UTC))
@@ -277,11 +289,25 @@ def get_latency_causes(
         )
 
 
+@router.get("/cohorts")
+def get_cohorts(asked: Annotated[WeekQuery, Query()], store: StoreDep, settings: SettingsDep) -> Cohorts:
+    """Calls of a week that went wrong alike, and the condition that sets them apart from the rest."""
+    now_ms = round(datetime.now(UTC).timestamp() * 1000)
+    week = asked.week or last_ended(now_ms, settings.zone).id
+    with store.read() as connection, time_limit(connection, ROUTE_TIME_LIMIT_S):
+        return Cohorts(
+            week=week,
+            bad=cohorts(connection, DEFAULT_PROJECT, week, "bad"),
+            lasting=cohorts(connection, DEFAULT_PROJECT, week, "bad", lasting=True),
+            tail=cohorts(connection, DEFAULT_PROJECT, week, "tail"),
+        )
+
+
 @router.get("/cases")
 def get_cases(asked: Annotated[CasesQuery, Query()], store: StoreDep, settings: SettingsDep) -> Cases:
     """The cases of ended weeks, newest first."""
     with store.read() as connection, time_limit(connection, ROUTE_TIME_LIMIT_S):
-        return Cases(cases_shown(connection, DEFAULT_PROJECT, settings.critics, asked.limit))
+        return Cases(cases_shown(connection, DEFAULT_PROJECT, settings.critics, asked.limit, asked.before))
 
 
 @router.get("/cases/{week}")

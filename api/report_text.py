@@ -45,6 +45,8 @@ def _case(report: dict[str, Any], address: str | None) -> Iterator[str]:
     else:
         yield INDENT + click.style(case["sentence"] + ".", bold=True)
         yield f"{INDENT}Its worst call: {_call(case['seed_call_id'], address)}"
+        if address is not None:
+            yield f"{INDENT}Its page:       {address}/cases/{report['week']['id']}"
     yield ""
 
 

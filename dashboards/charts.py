@@ -5,9 +5,10 @@ no style attribute is needed under the Content-Security-Policy.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from dashboards.queries.cases import PointShown
 from dashboards.queries.latencies import Latencies
 
 #: 1, 2 and 5 times a power of ten: the ticks a person reads on a log axis.
@@ -77,6 +78,46 @@ def stacked(shares: Iterable[tuple[str, float]]) -> tuple[Stretch, ...]:
         stretches.append(Stretch(name, round(at, 3), round(width, 3)))
         at += width
     return tuple(stretches)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One day or week of a trend.
+
+    Attributes:
+        point: what it shows.
+        before: whether it is a week before, and not a day of the week itself.
+        rate: bad / n; None without calls.
+        x, width: where it lies, in per cent.
+        height: 0..1 of the chart's height.
+    """
+
+    point: PointShown
+    before: bool
+    rate: float | None
+    x: float
+    width: float
+    height: float
+
+
+def trend(weeks_before: Sequence[PointShown], days: Sequence[PointShown]) -> tuple[Bar, ...]:
+    """Lay the weeks before and the days of a week side by side, a gap between the two."""
+    gap = 0.5 if weeks_before and days else 0.0
+    width = 100 / max(1.0, len(weeks_before) + len(days) + gap)
+    points = [*((point, True) for point in weeks_before), *((point, False) for point in days)]
+    rates = [point.bad / point.n if point.n else None for point, _before in points]
+    top = max([rate for rate in rates if rate is not None] + [0.02])
+    return tuple(
+        Bar(
+            point,
+            before,
+            rate,
+            x=round((place + (0 if before else gap)) * width, 3),
+            width=round(width * 0.86, 3),
+            height=round(rate / top, 3) if rate else 0.0,
+        )
+        for place, ((point, before), rate) in enumerate(zip(points, rates, strict=True))
+    )
 
 
 def percent(value: float, of: float) -> float:

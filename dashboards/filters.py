@@ -75,6 +75,13 @@ class WindowQuery(Asked):
         return self
 
 
+class CasesQuery(Asked):
+    """Which cases, newest week first."""
+
+    limit: int = Field(52, ge=1, le=520, description="Weeks at most, newest first.")
+    before: WeekId | None = Field(None, description="Only cases of weeks before this one.")
+
+
 class PagedQuery(WindowQuery):
     """A window, read in pages."""
 
@@ -105,21 +112,6 @@ class WorstQuery(PagedQuery):
     per: Literal["call", "user", "session"] = Field("call", description="What a row is.")
 
 
-class LatencyQuery(WindowQuery):
-    """Whose latencies to compare."""
-
-    group_by: Literal[
-        "service", "model", "provider", "prompt", "prompt_version", "environment", "release"
-    ] = Field(
-        "service",
-        description="One row per value of this field. A service is a model at a provider, "
-        "“together llama-2-13b-chat”; with one provider it goes by its model alone.",
-    )
-    measure: Literal["total", "first_token", "per_output_token"] = Field(
-        "total", description="The whole answer, its first token, or the time per output token."
-    )
-
-
 def _grouping(value: str) -> str:
     unknown = [field for field in value.split(",") if field not in GROUPINGS]
     if unknown:
@@ -127,7 +119,7 @@ def _grouping(value: str) -> str:
     return value
 
 
-class LatencyGroupsQuery(WindowQuery):
+class LatencyQuery(WindowQuery):
     """Whose latencies to compare, by one field or several."""
 
     group_by: Annotated[str, Field(max_length=200), AfterValidator(_grouping)] = Field(

@@ -4,7 +4,7 @@ Flow: a page's context (frozen dataclass) + `Frame` -> Jinja, autoescaping every
 errors -> HTML. The same context -> `as_json` -> the twin.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
@@ -17,9 +17,11 @@ from jinja2.runtime import Context
 from pydantic_core import to_json
 
 from critic import hostile
-from dashboards import charts, reasons, words
+from dashboards import case_words, charts, reasons, words
+from dashboards.forms import Said
 from dashboards.queries.agreement import LABELS_READ
 from dashboards.queries.rubrics import CALLS_READ
+from outliers.changes import moved_most
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
@@ -27,6 +29,7 @@ STATIC = HERE / "static"
 #: The pages, in the order of the masthead: section, path, name.
 SECTIONS = (
     ("week", "/", "This week"),
+    ("cases", "/cases", "Cases"),
     ("worst", "/worst", "Worst"),
     ("calls", "/calls", "Calls"),
     ("latency", "/latency", "Latency"),
@@ -45,6 +48,7 @@ class Frame:
         twin: the page's JSON, as path and query; '' where there is none.
         zone: time zone that times are shown in.
         search: what stands in the search field.
+        said: who the reader is, and what they sent that could not be done.
     """
 
     section: str
@@ -52,6 +56,7 @@ class Frame:
     twin: str
     zone: ZoneInfo
     search: str = ""
+    said: Said = field(default_factory=Said)
 
 
 def render(template: str, page: Any, frame: Frame) -> str:
@@ -90,7 +95,7 @@ def _environment() -> Environment:
     )
     for name in ("duration", "share", "count", "money", "number", "shorten", "offset", "since", "tick"):
         environment.filters[name] = getattr(words, name)
-    for name in ("clock", "day", "longday"):
+    for name in ("clock", "day", "longday", "weekday", "weeknumber", "stamp"):
         environment.filters[name] = _in_zone(getattr(words, name))
     environment.globals |= {
         "link": words.link,
@@ -101,6 +106,15 @@ def _environment() -> Environment:
         "percent": charts.percent,
         "tail_axis": charts.tail_axis,
         "stacked": charts.stacked,
+        "trend_bars": charts.trend,
+        "case_statuses": case_words.STATUSES,
+        "case_events": case_words.EVENTS,
+        "state_of": case_words.state_of,
+        "next_of": case_words.next_of,
+        "verdict_of": case_words.verdict_of,
+        "verdict_words": case_words.verdict_words,
+        "verdict_explained": case_words.verdict_explained,
+        "moved_most": moved_most,
         "why": reasons.why,
         "shares_of": reasons.shares_of,
         "shares_in_words": reasons.shares_in_words,

@@ -98,6 +98,21 @@ def clock(at: datetime | None, zone: ZoneInfo) -> str:
     return f"{local:%a} {local.day} {local:%b %H:%M}"
 
 
+def weekday(at: datetime, zone: ZoneInfo) -> str:
+    """The day of the week: Tue."""
+    return f"{at.astimezone(zone):%a}"
+
+
+def weeknumber(at: datetime, zone: ZoneInfo) -> str:
+    """The ISO week: w 47."""
+    return f"w {at.astimezone(zone).isocalendar().week}"
+
+
+def stamp(at: datetime | None, zone: ZoneInfo) -> str:
+    """A time as the field of a form holds it, to the minute: 2026-11-20T14:00; '' for none."""
+    return "" if at is None else f"{at.astimezone(zone):%Y-%m-%dT%H:%M}"
+
+
 def day(at: datetime | None, zone: ZoneInfo) -> str:
     """A date: 18 Nov 2026."""
     if at is None:

@@ -33,7 +33,15 @@ class NoCase(OutliersError):
 
 
 class CannotDo(OutliersError):
-    """The case is not in a state for that; the message says in which it is and what comes first."""
+    """The case is not in a state for that; the message says in which it is and what comes first.
+
+    Attributes:
+        field: of the request, where one is at fault: at or because.
+    """
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class BadPick(OutliersError):
@@ -139,7 +147,9 @@ def enter_fix(connection: Connection, project_id: int, week_id: str, by: By, fix
     if case.status == "verified":
         raise CannotDo(f"The case of {week_id} is closed; reopen it before you enter another fix.")
     if fix.at_ms <= case.cohort.first_seen_at_ms:
-        raise CannotDo("The fix is older than the first bad call of the case; give the time it went live.")
+        raise CannotDo(
+            "The fix is older than the first bad call of the case; give the time it went live.", "at"
+        )
     _set(
         connection,
         project_id,
@@ -178,10 +188,28 @@ def verify(connection: Connection, project_id: int, week_id: str, by: By, becaus
     verdict = "too_early" if case.proof is None else case.proof.verdict.verdict
     if verdict != "fixed" and not because:
         said = "its calls were not looked at yet" if case.proof is None else case.proof.verdict.sentence
-        raise CannotDo(f"The fix is not proven: {said} To close the case all the same, say why in `because`.")
+        raise CannotDo(
+            f"The fix is not proven: {said} To close the case all the same, say why in `because`.", "because"
+        )
     _set(connection, project_id, week_id, status="verified", closed_at_ms=by.at_ms)
     words = _CLOSED[verdict] if not because else f"{_CLOSED[verdict].rstrip('.')}: {because}"
     return _told(connection, project_id, week_id, by, "verified", words)
+
+
+def look_again(connection: Connection, project_id: int, week_id: str, _by: By, _what: None) -> Case:
+    """Write job: have the calls since the fix looked at with the next refresh instead of after a day.
+
+    The verdict's interval holds at every look, so that looking more often proves nothing too early.
+
+    Raises:
+        NoCase: see class.
+        CannotDo: the case has no fix.
+    """
+    case = _needed(connection, project_id, week_id)
+    if case.status not in HAS_FIX:
+        raise CannotDo(f"The case of {week_id} has no fix yet; enter it first, then its calls can prove it.")
+    _set(connection, project_id, week_id, followed_at_ms=None)
+    return case
 
 
 def reopen(connection: Connection, project_id: int, week_id: str, by: By, because: str) -> Case:

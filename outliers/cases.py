@@ -137,10 +137,21 @@ def kept_case(connection: Connection, project_id: int, week_id: str) -> Case | N
 
 
 def cases_of(
-    connection: Connection, project_id: int, limit: int = 52, statuses: Sequence[str] = ()
+    connection: Connection,
+    project_id: int,
+    limit: int = 52,
+    statuses: Sequence[str] = (),
+    before: str | None = None,
 ) -> list[Case]:
-    """Return the nominated cases, newest week first; with `statuses` only those in one of them."""
+    """Return the nominated cases, newest week first.
+
+    Args:
+        statuses: only those in one of them; () for all.
+        before: only those of weeks before this one.
+    """
     wanted = select(_case).where(_case.c.project_id == project_id)
+    if before is not None:
+        wanted = wanted.where(_case.c.week < before)
     if statuses:
         wanted = wanted.where(_case.c.status.in_(statuses))
     rows = connection.execute(wanted.order_by(_case.c.week.desc()).limit(limit)).mappings()

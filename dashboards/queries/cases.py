@@ -1,8 +1,10 @@
 """Cases and cohorts as pages and routes show them: times as times, the seed with its first words.
 
-Flow: outliers.cases / outliers.findings -> `case_shown`, `cohorts` -> This week, Latency, GET /v1/cases.
+Flow: outliers.cases / outliers.findings -> `case_shown`, `case_lines`, `cohorts` -> This week, Case, Cases,
+Cohorts, Latency, GET /v1/cases and /v1/cohorts.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -16,9 +18,21 @@ from dashboards.texts import passage
 from dashboards.words import moment
 from ingest.tables import CallText, columns
 from outliers.cases import Case, Event, case_of, cases_of, events_of
-from outliers.findings import Finding, findings_of
+from outliers.findings import Finding, Point, findings_of
 
 TEXT = columns(CallText)
+
+
+@dataclass(frozen=True)
+class PointShown:
+    """One day or week of a cohort: from `at` on, `n` calls under its condition, `bad` of them bad or slow.
+
+    `bad` is a sum of P(bad), so no whole number.
+    """
+
+    at: datetime
+    n: int
+    bad: float
 
 
 @dataclass(frozen=True)
@@ -39,6 +53,13 @@ class Cohort:
         case_sentence: what failed, where, how often, for how many, since when.
         what_failed: what most of these calls have in common ("wrong_language"); "" where nothing stands out.
         examples: ids of calls: first those that show `what_failed`, then others; each worst first.
+        rank: its place in the week's list, by which it is picked; 0 for the cohort of a call of one's own.
+        measure: what set it apart: "p_bad", or "latency" (then n_in, rates and users count the slow calls).
+        excess: calls that went wrong beyond what the 28 days before let expect.
+        share_of_traffic: share of the week's calls for which the condition holds.
+        rate_before, n_before: `rate_in` over the 28 days before, of so many calls; null and 0 without any.
+        lasting: whether the rate was no lower in the 28 days before: no incident.
+        days: each day of the week; `weeks_before`: each of up to four weeks before.
     """
 
     about: str
@@ -60,6 +81,15 @@ class Cohort:
     case_sentence: str
     what_failed: str
     examples: tuple[str, ...]
+    rank: int
+    measure: str
+    excess: float
+    share_of_traffic: float
+    rate_before: float | None
+    n_before: int
+    lasting: bool
+    days: tuple[PointShown, ...]
+    weeks_before: tuple[PointShown, ...]
 
 
 @dataclass(frozen=True)
@@ -159,6 +189,30 @@ class CaseShown:
     history: tuple[EventShown, ...]
 
 
+@dataclass(frozen=True)
+class CaseLine:
+    """One week's case in one line of the history.
+
+    Attributes:
+        week, status, sentence, root_cause, owner, fix, proof, closed_at: see `CaseShown`.
+        users: people it happened to; `n_in` of `n` calls under its condition were bad (or slow).
+        reopened: how often it came back, or was opened again by a person.
+    """
+
+    week: str
+    status: str
+    sentence: str
+    root_cause: str | None
+    owner: str | None
+    fix: FixShown | None
+    proof: ProofShown | None
+    closed_at: datetime | None
+    users: int
+    n: int
+    n_in: int
+    reopened: int
+
+
 def case_shown(connection: Connection, project_id: int, week_id: str, critics: list[str]) -> CaseShown | None:
     """A week's case, or what leads so far; None where no cohort stands apart from the rest."""
     case = case_of(connection, project_id, week_id)
@@ -168,17 +222,46 @@ def case_shown(connection: Connection, project_id: int, week_id: str, critics: l
 
 
 def cases_shown(
-    connection: Connection, project_id: int, critics: list[str], limit: int
+    connection: Connection, project_id: int, critics: list[str], limit: int, before: str | None = None
 ) -> tuple[CaseShown, ...]:
-    """The nominated cases, newest week first."""
-    cases = cases_of(connection, project_id, limit)
+    """The nominated cases, newest week first; with `before` those of earlier weeks only."""
+    cases = cases_of(connection, project_id, limit, before=before)
     events = events_of(connection, project_id, [case.week for case in cases], limit=100 * limit)
     return tuple(_case(connection, project_id, case, critics, events) for case in cases)
 
 
-def cohorts(connection: Connection, project_id: int, week_id: str, about: str) -> tuple[Cohort, ...]:
-    """A week's cohorts, the one that explains most first."""
-    return tuple(_cohort(finding) for finding in findings_of(connection, project_id, week_id, about))
+def case_lines(
+    connection: Connection, project_id: int, limit: int, before: str | None = None
+) -> tuple[CaseLine, ...]:
+    """The nominated cases in short, newest week first; with `before` those of earlier weeks only."""
+    cases = cases_of(connection, project_id, limit, before=before)
+    events = events_of(connection, project_id, [case.week for case in cases], limit=100 * limit)
+    again = Counter(event.week for event in events if event.what == "reopened")
+    return tuple(
+        CaseLine(
+            week=case.week,
+            status=case.status,
+            sentence=case.sentence,
+            root_cause=case.root_cause,
+            owner=case.owner,
+            fix=_fix(case),
+            proof=_proof(case),
+            closed_at=None if case.closed_at_ms is None else moment(case.closed_at_ms),
+            users=case.cohort.users,
+            n=case.cohort.n,
+            n_in=case.cohort.n_in,
+            reopened=again[case.week],
+        )
+        for case in cases
+    )
+
+
+def cohorts(
+    connection: Connection, project_id: int, week_id: str, about: str, *, lasting: bool = False
+) -> tuple[Cohort, ...]:
+    """A week's cohorts, the one that explains most first; with `lasting` those that are always there."""
+    found = findings_of(connection, project_id, week_id, about, lasting=lasting)
+    return tuple(_cohort(finding) for finding in found)
 
 
 def _case(
@@ -240,5 +323,14 @@ def _cohort(finding: Finding) -> Cohort:
     plain = {name: getattr(finding, name) for name in Cohort.__dataclass_fields__ if hasattr(finding, name)}
     return Cohort(
         **plain
-        | {"condition": finding.condition.as_json(), "first_seen_at": moment(finding.first_seen_at_ms)}
+        | {
+            "condition": finding.condition.as_json(),
+            "first_seen_at": moment(finding.first_seen_at_ms),
+            "days": _points(finding.days),
+            "weeks_before": _points(finding.weeks_before),
+        }
     )
+
+
+def _points(points: Sequence[Point]) -> tuple[PointShown, ...]:
+    return tuple(PointShown(moment(point.since_ms), point.n, point.bad) for point in points)

@@ -1,8 +1,9 @@
 // Keys: j/k move between rows, Enter opens (the row's own link has the focus), [ ] change the week,
-// / goes to the search field, ? shows the keys. Without this file every page works the same by mouse and Tab.
+// n goes to the note's field, / to the search field, ? shows the keys. Without this file every page works the same by mouse and Tab.
 (() => {
   "use strict";
-  const rowLinks = () => [...document.querySelectorAll("[data-row] a:first-of-type")];
+  // One link a row, its first: a row's other links are reached by Tab.
+  const rowLinks = () => [...document.querySelectorAll("[data-row]")].map((row) => row.querySelector("a")).filter(Boolean);
 
   const move = (step) => {
     const links = rowLinks();
@@ -23,6 +24,7 @@
   const actions = {
     j: () => move(1),
     k: () => move(-1),
+    n: () => document.querySelector("[data-note]")?.focus(),
     "[": () => follow("prev"),
     "]": () => follow("next"),
     "/": () => document.getElementById("search").focus(),
@@ -43,7 +45,7 @@
   document.querySelector("[data-keys-open]").addEventListener("click", () => keys().showModal());
 
   // Empty fields stay out of the address, so that a filtered list has one short URL.
-  for (const form of document.querySelectorAll("form[action]")) {
+  for (const form of document.querySelectorAll("form[action]:not([method=post])")) {
     form.addEventListener("formdata", (event) => {
       for (const [name, value] of [...event.formData]) if (value === "") event.formData.delete(name);
     });

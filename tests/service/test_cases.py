@@ -168,11 +168,12 @@ def test_another_cohort_or_a_call_of_it_can_be_picked(case_settings: Settings) -
         ("root_cause", {"root_cause": "   "}, 422, "root_cause", "at least 1"),
         ("fixed", {"promt_version": "v8"}, 422, "promt_version", "not permitted"),
         ("fixed", {"at": "yesterday"}, 422, "at", "datetime"),
-        ("fixed", {"at": "2100-01-01T00:00:00Z"}, 409, None, "future"),
-        ("fixed", {"at": "2001-01-01T00:00:00Z"}, 409, None, "older than the first bad call"),
-        ("fixed", {"link": "javascript:alert(1)"}, 422, None, "https://"),
+        ("fixed", {"at": "2100-01-01T00:00:00Z"}, 409, "at", "future"),
+        ("fixed", {"at": "2001-01-01T00:00:00Z"}, 409, "at", "older than the first bad call"),
+        ("fixed", {"link": "javascript:alert(1)"}, 422, "link", "https://"),
         ("note", {"note": "x" * 10_001}, 422, "note", "at most 10000"),
         ("reopen", {}, 409, None, "is open"),
+        ("look", {}, 409, None, "no fix yet"),
     ],
 )
 def test_what_cannot_be_done_names_the_field_and_changes_nothing(
