@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from outliers.axes import SIDES, SIDES_OF_TAIL, axes_of
+from outliers.axes import SIDES, SIDES_OF_TAIL, Axis, axes_of
 from outliers.candidates import Ground, Need
 from outliers.expected import expected_rates, slow_calls, slowness
 from outliers.experience import BAD_FROM, WEIGHTS
@@ -80,16 +80,24 @@ def about_bad(calls: WeekCalls, before: WeekCalls | None = None) -> Question:
     return Question("bad", "p_bad", among, "the bad calls", ground, past)
 
 
-def about_slow(calls: WeekCalls, before: WeekCalls | None = None, *, for_its_answer: bool = True) -> Question:
+def about_slow(
+    calls: WeekCalls,
+    before: WeekCalls | None = None,
+    *,
+    for_its_answer: bool = True,
+    axes: list[Axis] | None = None,
+) -> Question:
     """Ask under what conditions calls were slow for what they are; only answered calls have an answer.
 
     Args:
         before: the weeks before; without them only what changed within the week can be told.
         for_its_answer: whether a long answer may take longer; else answers that grew long are slow too.
+        axes: of the same calls, where another question has them: they are the largest part of one.
     """
     enough = before is not None and np.isfinite(before.latency_ms).sum() >= CALLS_BEFORE_ENOUGH
     past = before if enough else None
-    axes = axes_of(calls, past, SIDES)
+    if not axes or len(axes[0].before) != (0 if past is None else len(past)):
+        axes = axes_of(calls, past, SIDES)  # the other question found another past to learn from
     late, late_before = slowness(axes, calls, past, for_its_answer=for_its_answer)
     y, y_before = slow_calls(axes, late, late_before)
     among = np.isfinite(late)

@@ -98,7 +98,8 @@ def compute_week(store: Store, settings: Settings, project_id: int, week: Week, 
     part_ms = now_ms - week.since_ms if week.holds(now_ms) else None
     changes = compare(calls, *_weeks_before(before, last, part_ms, zone))
     about = about_bad(calls, before)
-    slow = [about_slow(calls, before, for_its_answer=which) for which in (True, False)]
+    axes = about.ground.axes
+    slow = [about_slow(calls, before, for_its_answer=which, axes=axes) for which in (True, False)]
     found = discover(calls, about, *slow, *about_failures(calls, about))
     found += text_groups(store, project_id, about, found)
     found.sort(key=lambda one: -one.excess)
