@@ -41,6 +41,7 @@ from dashboards.pages import (
     latency,
     rubric,
     rubrics,
+    score,
     this_week,
     worst,
 )
@@ -169,6 +170,30 @@ def get_alike(
     if _is_twin(request):
         return _json(page)
     return _html("alike.html", page, _frame(request, settings, "calls", _twin_of(request)))
+
+
+@router.get("/calls/{call_id:path}/scores/{rubric}")
+@router.get("/calls/{call_id:path}/scores/{rubric}.json")  # decorators apply from below
+def get_score(
+    request: Request,
+    call_id: str,
+    rubric: str,
+    store: StoreDep,
+    settings: SettingsDep,
+    critic: str | None = None,
+    version: str | None = None,
+) -> Response:
+    """One answer of a critic. An id may itself hold "/scores/": then it is that call's page."""
+    with store.read() as connection:
+        page = score.build(
+            connection, settings, call_id, rubric, datetime.now(UTC), critic=critic, version=version
+        )
+    if page is None:
+        end = f"/scores/{rubric}{'.json' if _is_twin(request) else ''}"
+        return get_call(request, call_id + end, store, settings)
+    if _is_twin(request):
+        return _json(page)
+    return _html("score.html", page, _frame(request, settings, "calls", _twin_of(request)))
 
 
 @router.get("/calls/{call_id:path}")
