@@ -15,7 +15,7 @@ from outliers.candidates import holds
 from outliers.conditions import Condition, number
 from outliers.discovery import always_so, discover
 from outliers.frame import WeekCalls
-from outliers.questions import about_bad, about_slow, about_tail
+from outliers.questions import about_bad, about_failures, about_slow, about_tail
 from outliers.trend import began_ms, trend
 from outliers.weeks import Week, week_by_id
 from tests.rows import HOUR_MS, frame_of, quiet_calls
@@ -166,6 +166,23 @@ def test_a_model_that_is_slow_for_hours_is_found_and_one_that_always_is_not() ->
         assert span.words(UTC) == "a start on Tue 06:00 to 12:00"
         assert Condition("model", "=", "small") in found.condition.parts
         assert found.question.measure == "latency"
+
+
+def test_a_few_calls_that_failed_in_one_way_are_found_among_many_bad_ones() -> None:
+    """Some forty empty answers to one language on one evening, in a week in which one call in six is bad."""
+    source = random.Random(10)
+    calls = quiet_calls(source, WEEK.since_ms, 6000)
+    for call in calls:
+        hour = (call["started_at_ms"] - WEEK.since_ms) / HOUR_MS
+        if source.random() < 0.15:
+            call.update(p_fail=source.uniform(0.4, 0.95), kind=source.choice(("refusal", "off_topic")))
+        if call["language"] == "es" and 90 <= hour < 96:
+            call.update(p_fail=0.8, kind="empty")
+    week = frame_of(calls, WEEK)
+    about = about_bad(week)
+    [found] = discover(week, about, *about_failures(week, about))
+    assert {part.field for part in found.condition.parts} == {"input_language", "started_at"}
+    assert found.question is about, "it is told with the figures of all bad calls"
 
 
 def test_a_finding_tells_since_when_and_how_it_was_before() -> None:
