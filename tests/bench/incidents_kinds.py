@@ -243,8 +243,7 @@ def rude_to_new_users(site: Site) -> Planted:
     """Whoever is on their first day is answered rudely."""
     exposed = site.traffic.user_age_days < 1
     site.spoil(exposed, site.share(), "rude")
-    same = (Condition("user_age_days", "<", 1.0), Condition("calls_before", "<", 99.0))
-    return Planted("rude_to_new_users", same, exposed)
+    return Planted("rude_to_new_users", (Condition("user_age_days", "<", 1.0),), exposed)
 
 
 @kind(tuned=False)
