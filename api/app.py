@@ -83,7 +83,7 @@ def create_app(
     app.state.metrics = metrics_of(store, app.state.children, app.state.drops)
     app.state.bodies = Bodies()
     # The gate comes last, and so first in a request's way.
-    app.add_middleware(intake_routes.ShortWay, of=app)
+    app.add_middleware(intake_routes.ShortWay, of=app, routers=[intake_routes.router, otlp_routes.router])
     app.add_middleware(
         Gate, allowed_hosts=allowed_hosts(settings.allowed_hosts), answered=app.state.metrics.request
     )

@@ -8,7 +8,7 @@ else about a request of one call; that is why the handlers ask `request.app.stat
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import orjson
@@ -97,12 +97,20 @@ class ShortWay:
     The same handlers stand in the router, for the OpenAPI document and for every other method.
     """
 
-    def __init__(self, app: ASGIApp, of: Any) -> None:
-        """Args: of: the FastAPI app, whose `state` the handlers use."""
+    def __init__(self, app: ASGIApp, of: Any, routers: Sequence[APIRouter]) -> None:
+        """Take the routes of an app whose handlers ask for nothing but the request.
+
+        Args:
+            of: the FastAPI app, whose `state` the handlers use.
+            routers: whose POSTs go the short way; none of their paths has parameters.
+        """
         self._app = app
         self._of = of
         self._routes: dict[str, tuple[Any, Callable[[Request], Awaitable[Response]]]] = {
-            route.path: (route, route.endpoint) for route in router.routes if isinstance(route, Route)
+            route.path: (route, route.endpoint)
+            for router in routers
+            for route in router.routes
+            if isinstance(route, Route)
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

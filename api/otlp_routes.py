@@ -1,11 +1,14 @@
 """POST /v1/traces, /v1/logs, /v1/metrics: OTLP/HTTP, protobuf and JSON; also under /api/public/otel.
 
-Flow: `api.gate.read_body` -> `ingest.otlp.intake` -> an Export...ServiceResponse in the type of the request,
-with partial_success where some items were not kept. An error is a google.rpc.Status, as OTLP asks; only the
-gate's own refusals (host, origin) are said in the shape of the other routes.
+Flow: `api.bodies` -> `ingest.otlp.intake` -> the writer -> an Export...ServiceResponse in the type of the
+request, with partial_success where some items were not kept. An error is a google.rpc.Status, as OTLP asks;
+only the gate's own refusals (host, origin) are said in the shape of the other routes. The wait for the commit
+blocks no thread; the handlers go the short way of `api.intake_routes.ShortWay`.
 """
 
+import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import orjson
@@ -13,13 +16,12 @@ from fastapi import APIRouter, Request, Response
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
-from starlette.concurrency import run_in_threadpool
 
-from api.deps import OtlpDep
 from api.errors import Refused
-from api.gate import content_type, read_body
+from api.gate import content_type
 from ingest.errors import StoreUnavailable, WriterBusy
-from ingest.otlp.intake import Accepted
+from ingest.otlp.intake import Accepted, Prepared
+from ingest.store import OpenStore
 from ingest.tables import DEFAULT_PROJECT
 from ingest.wire import BadBody
 
@@ -35,44 +37,52 @@ _RESPONSES: dict[str, tuple[Any, str, str]] = {
 }
 _COUNTED_AS = {"traces": "otlp_spans", "logs": "otlp_log_records"}
 
-Accept = Callable[[bytes, bool], Accepted]
+Prepare = Callable[..., Prepared]
 
 
 @router.post("/v1/traces")
 @router.post("/api/public/otel/v1/traces", include_in_schema=False)
-async def post_traces(request: Request, otlp: OtlpDep) -> Response:
-    """Keep spans. The response means committed; a call appears once it has been quiet for a while."""
-    return await _answer(
-        request, "traces", lambda body, is_json: otlp.accept_spans(DEFAULT_PROJECT, body, is_json=is_json)
-    )
+async def post_traces(request: Request) -> Response:
+    """Keep spans. The response means committed; a call that did not come whole appears a little later."""
+    return await _answer(request, "traces", partial(request.app.state.otlp.prepare_spans, DEFAULT_PROJECT))
 
 
 @router.post("/v1/logs")
 @router.post("/api/public/otel/v1/logs", include_in_schema=False)
-async def post_logs(request: Request, otlp: OtlpDep) -> Response:
+async def post_logs(request: Request) -> Response:
     """Keep the log records that hold a call's content or say how good it was; take and drop all others."""
-    return await _answer(
-        request, "logs", lambda body, is_json: otlp.accept_records(DEFAULT_PROJECT, body, is_json=is_json)
-    )
+    return await _answer(request, "logs", partial(request.app.state.otlp.prepare_records, DEFAULT_PROJECT))
 
 
 @router.post("/v1/metrics")
 @router.post("/api/public/otel/v1/metrics", include_in_schema=False)
-async def post_metrics(request: Request, otlp: OtlpDep) -> Response:
+async def post_metrics(request: Request) -> Response:
     """Take metrics and drop them: latencies and tokens are counted from the calls themselves."""
-    return await _answer(request, "metrics", lambda body, is_json: otlp.accept_metrics(body, is_json=is_json))
+    return await _answer(request, "metrics", request.app.state.otlp.prepare_metrics)
 
 
-async def _answer(request: Request, signal: str, accept: Accept) -> Response:
+async def _answer(request: Request, signal: str, prepare: Prepare) -> Response:
+    state = request.app.state
     kind = content_type(request)
     is_json = kind == JSON
+    store: OpenStore = state.store
+    waiter: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def begin(body: bytes) -> Prepared:
+        prepared = prepare(body, is_json=is_json)
+        if prepared.job is not None:
+            store.begin_for(prepared.job, waiter)
+        return prepared
+
+    hold = state.bodies.hold()
     try:
         if kind not in (PROTOBUF, JSON):
             raise Refused(415, "not_otlp", f"Content-Type is {kind[:100]!r}; send {PROTOBUF} or {JSON}.")
-        body = await read_body(request)
-        accepted = await run_in_threadpool(accept, body, is_json)
+        prepared = await state.bodies.parsed(request, hold, begin)
+        accepted = prepared.done(None if prepared.job is None else await waiter)
     except Refused as error:
-        return _failure(error.status, _INVALID_ARGUMENT, str(error), is_json)
+        code = _INVALID_ARGUMENT if error.status < 500 else _RESOURCE_EXHAUSTED
+        return _failure(error.status, code, str(error), is_json, error.retry_after_s)
     except BadBody as error:
         status = 413 if error.code == "too_many_items" else 400
         return _failure(status, _INVALID_ARGUMENT, str(error), is_json)
@@ -80,8 +90,10 @@ async def _answer(request: Request, signal: str, accept: Accept) -> Response:
         return _failure(503, _RESOURCE_EXHAUSTED, str(error), is_json, error.retry_after_s)
     except StoreUnavailable as error:
         return _failure(503, _UNAVAILABLE, str(error), is_json, 5)
+    finally:
+        hold.leave()
     if signal in _COUNTED_AS:
-        request.app.state.metrics.items(_COUNTED_AS[signal], accepted.kept, 0, accepted.rejected)
+        state.metrics.items(_COUNTED_AS[signal], accepted.kept, 0, accepted.rejected)
     return _success(signal, accepted, is_json)
 
 

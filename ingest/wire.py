@@ -40,6 +40,8 @@ SAMPLE_RATE_MIN = 1e-6
 #: Latencies up to a week; a longer one is a mistake of units.
 LATENCY_MS_MAX = 7 * 86_400_000.0
 COUNT_MAX = 2**31 - 1
+#: Dollars of one call.
+COST_USD_MAX = 1e6
 
 #: The signals with a meaning of their own; a team's own names are welcome beside them.
 SIGNAL_KINDS = (
@@ -126,7 +128,7 @@ class Call(_Sent):
     tools: Annotated[list[Name], Field(max_length=TOOLS_MAX)] | None = None
     prompt: Prompt | None = None
     usage: Usage | None = None
-    cost_usd: Annotated[float, Field(ge=0, le=1e6)] | None = None
+    cost_usd: Annotated[float, Field(ge=0, le=COST_USD_MAX)] | None = None
     user_id: Id | None = None
     session_id: Id | None = None
     environment: Name | None = None

@@ -3,7 +3,8 @@
 Flow: `ingest.otlp.dialects` -> Part -> JSON in `otlp_fragment` -> `ingest.otlp.joining`, `assembling`.
 """
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from typing import Any, Literal
 
 import orjson
@@ -71,21 +72,15 @@ class Facts:
 
     def as_json(self) -> str:
         """Return the facts that are known, as JSON without NUL and lone surrogates."""
-        known = {name: value for name in _FACTS if (value := getattr(self, name)) is not None}
-        try:
-            written = orjson.dumps(known)
-        except orjson.JSONEncodeError:  # a lone surrogate: JSON can spell it, UTF-8 cannot
-            written = b"\\u0000"
-        if b"\\u0000" in written:
-            known, changed = cleaned(known)
-            if changed:
-                known["replaced"] = True
-            written = orjson.dumps(known)
-        return written.decode()
+        return _as_json(
+            {name: value for name, value in zip(FACTS, _VALUES(self), strict=True) if value is not None}
+        )
 
-    def without_texts(self) -> "Facts":
-        """Return what may still find and complete the call once its texts are kept elsewhere."""
-        return replace(self, input=None, output=None, message=None, error_message=None, tags=None)
+    def as_json_without_texts(self) -> str:
+        """Return as JSON what may still find and complete the call once its texts are kept elsewhere."""
+        return _as_json(
+            {name: value for name, value in zip(_TIES, _TIED(self), strict=True) if value is not None}
+        )
 
     @classmethod
     def of_json(cls, text: str) -> "Facts":
@@ -93,7 +88,23 @@ class Facts:
         return cls(**orjson.loads(text))
 
 
-_FACTS = tuple(fact.name for fact in fields(Facts))
+def _as_json(known: dict[str, Any]) -> str:
+    try:
+        written = orjson.dumps(known)
+    except orjson.JSONEncodeError:  # a lone surrogate: JSON can spell it, UTF-8 cannot
+        written = b"\\u0000"
+    if b"\\u0000" in written:
+        known, changed = cleaned(known)
+        if changed:
+            known["replaced"] = True
+        written = orjson.dumps(known)
+    return written.decode()
+
+
+#: The names of all facts, and of those that are no texts.
+FACTS = tuple(fact.name for fact in fields(Facts))
+_TIES = tuple(name for name in FACTS if name not in ("input", "output", "message", "error_message", "tags"))
+_VALUES, _TIED = attrgetter(*FACTS), attrgetter(*_TIES)
 
 
 @dataclass(slots=True)

@@ -1,9 +1,10 @@
 """The writer's jobs for fragments: keep them, load what belongs together, close them, forget them.
 
-Flow: `ingest.otlp.intake` hands `keep_fragments` to the writer; `ingest.otlp.closing` reads with
-`due_rows` and `related_rows`, then hands `close_fragments` to the writer.
+Flow: `ingest.otlp.ended` keeps them in the writer's turn; `ingest.otlp.closing` reads with `due_rows` and
+`related_rows`, then hands `close_fragments` to the writer.
 """
 
+import hashlib
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
@@ -16,7 +17,9 @@ from ingest.tables import OtlpFragment, columns
 
 FRAGMENT = columns(OtlpFragment)
 
-_KEPT = (
+Values = tuple[Any, ...]
+#: Columns of an open fragment, in the order of `open_values`; a closed one has `call_seq` beside them.
+KEPT = (
     "project_id",
     "trace_id",
     "span_id",
@@ -32,6 +35,9 @@ _KEPT = (
     "received_at_ms",
     "due_at_ms",
 )
+_REMEMBERED = (*KEPT, "call_seq")
+#: Stands for the digest of a span that came in a whole trace: sent again, it is compared as any late one.
+_ENDED = "ended"
 #: Fragments that are looked at together, of up to _KEYS_MAX traces; the newest where there are more.
 RELATED_MAX = 20_000
 #: Of the fragments that are closed in one go.
@@ -40,14 +46,49 @@ FACTS_CHARS_MAX = 16 * 1024 * 1024
 _KEYS_MAX = 100
 
 
-def keep_fragments(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> int:
-    """Write fragments, each once however often it is sent; return how many are open now.
+def open_values(project_id: int, part: Part, received_at_ms: int, due_at_ms: int) -> Values:
+    """Return the values of KEPT for a fragment that waits."""
+    facts = part.facts.as_json()
+    said = f"{part.role} {part.started_ns} {part.ended_ns} {facts}"
+    digest = hashlib.blake2b(said.encode(), digest_size=12).hexdigest()
+    return _values(project_id, part, digest, facts, received_at_ms, due_at_ms)
 
-    Args:
-        rows: values of _KEPT.
-    """
-    insert_rows(connection, "otlp_fragment", _KEPT, rows, "ON CONFLICT DO NOTHING")
-    return len(rows)
+
+def closed_values(project_id: int, part: Part, received_at_ms: int, call_seq: int | None) -> Values:
+    """Return the values of _REMEMBERED for a span that is told to the end; its texts are the call's."""
+    facts = part.facts.as_json_without_texts()
+    return (*_values(project_id, part, _ENDED, facts, received_at_ms, None), call_seq)
+
+
+def _values(
+    project_id: int, part: Part, digest: str, facts: str, received_at_ms: int, due_at_ms: int | None
+) -> Values:
+    return (
+        project_id,
+        part.trace_id,
+        part.span_id,
+        digest,
+        part.role,
+        part.parent_span_id,
+        part.started_ns,
+        part.ended_ns,
+        part.instance,
+        part.facts.response_id if part.role != "content" else None,
+        part.pair_key,
+        facts,
+        received_at_ms,
+        due_at_ms,
+    )
+
+
+def keep_fragments(connection: Connection, rows: Sequence[Values]) -> None:
+    """Write open fragments, each once however often it is sent. Args: rows: values of KEPT."""
+    insert_rows(connection, "otlp_fragment", KEPT, rows, "ON CONFLICT DO NOTHING")
+
+
+def keep_remembered(connection: Connection, rows: Sequence[Values]) -> None:
+    """Write closed fragments. Args: rows: values of _REMEMBERED."""
+    insert_rows(connection, "otlp_fragment", _REMEMBERED, rows, "ON CONFLICT DO NOTHING")
 
 
 def due_rows(connection: Connection, now_ms: int, limit: int) -> list[tuple[int, Row]]:
@@ -123,11 +164,10 @@ def close_fragments(
     for row, call_seq in closed:
         part = row.part
         if part.role != "content":
-            facts = part.facts.without_texts()
-            place = (part.parent_span_id, part.started_ns, part.ended_ns, part.instance)
-            ties = (facts.response_id, part.pair_key, facts.as_json(), row.received_at_ms, None, call_seq)
-            left.append((project_id, *row.key, row.digest, part.role, *place, *ties))
-    insert_rows(connection, "otlp_fragment", (*_KEPT, "call_seq"), left)
+            facts = part.facts.as_json_without_texts()
+            values = _values(project_id, part, row.digest, facts, row.received_at_ms, None)
+            left.append((*values, call_seq))
+    insert_rows(connection, "otlp_fragment", _REMEMBERED, left)
 
 
 def postpone(connection: Connection, waiting: Sequence[tuple[int, int]]) -> None:

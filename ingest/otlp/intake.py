@@ -1,23 +1,29 @@
 """OTLP intake: a request's spans or log records become committed fragments; the receipt follows the commit.
 
-Flow: `api.otlp_routes` -> `OtlpIntake.accept_*` -> `reading`, `dialects` -> one job through `Store.write`
-(`fragment_writes`), and `ingest.intake` for what is feedback -> Accepted. Calls are made of the fragments
-later, by `ingest.otlp.closing`.
+Flow: `api.otlp_routes` -> `OtlpIntake.prepare_*` -> `reading`, `dialects` -> one job of the writer (`ended`,
+and `ingest.intake` for what is feedback) -> Accepted. Traces that came whole are calls then; of the other
+fragments `ingest.otlp.closing` makes calls later.
 """
 
-import hashlib
 import time
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from sqlalchemy import Connection
+
+from ingest.call_rows import SliceKey
+from ingest.group import Job
 from ingest.intake import Intake
+from ingest.latency import SLICES_MAX
 from ingest.otlp.dialects import part_of_record, part_of_span
+from ingest.otlp.ended import KeepSpans, told_whole
 from ingest.otlp.evaluations import signals_of_record, signals_of_scores, signals_of_span
 from ingest.otlp.facts import Part
 from ingest.otlp.feedback import adopt_signals
-from ingest.otlp.fragment_writes import keep_fragments
+from ingest.otlp.fragment_writes import open_values
 from ingest.otlp.reading import Read, check_metrics, read_records, read_spans
 from ingest.settings import Settings
 from ingest.store import Store
@@ -38,6 +44,19 @@ class Accepted:
     kept: int = 0
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A request ready for the writer.
+
+    Attributes:
+        job: the writer's, still to be queued; None where there is nothing to write.
+        done: makes the answer of what the job returned once that is committed.
+    """
+
+    job: Job | None
+    done: Callable[[Any], Accepted]
+
+
 class OtlpIntake:
     """Keeps what OpenTelemetry exporters send. Safe to use from many threads."""
 
@@ -45,6 +64,7 @@ class OtlpIntake:
         self._store = store
         self._quiet_ms = round(settings.otlp_quiet_s * 1000)
         self._intake = intake
+        self._slices: dict[int, dict[SliceKey, int]] = defaultdict(dict)
 
     def accept_spans(self, project_id: int, body: bytes, *, is_json: bool) -> Accepted:
         """Keep the spans of an ExportTraceServiceRequest.
@@ -53,66 +73,82 @@ class OtlpIntake:
             BadBody: the body is none; nothing was kept.
             WriterBusy, StoreUnavailable: as `Intake.accept_calls`.
         """
-        read = read_spans(body, is_json=is_json)
-        self._keep(project_id, map(part_of_span, read.items))
-        self._keep_signals(project_id, [signal for span in read.items for signal in signals_of_span(span)])
-        return _accepted(read)
+        return self._written(self.prepare_spans(project_id, body, is_json=is_json))
 
     def accept_records(self, project_id: int, body: bytes, *, is_json: bool) -> Accepted:
         """Keep those records of an ExportLogsServiceRequest that tell of calls. See `accept_spans`."""
-        read = read_records(body, is_json=is_json)
-        parts = (part for record in read.items if (part := part_of_record(record)) is not None)
-        self._keep(project_id, parts)
-        found = [signal for record in read.items for signal in signals_of_record(record)]
-        self._keep_signals(project_id, found)
-        return _accepted(read)
+        return self._written(self.prepare_records(project_id, body, is_json=is_json))
 
     def accept_metrics(self, body: bytes, *, is_json: bool) -> Accepted:
         """Take an ExportMetricsServiceRequest and keep nothing of it. See `accept_spans`."""
-        check_metrics(body, is_json=is_json)
-        return Accepted(0, ())
+        return self._written(self.prepare_metrics(body, is_json=is_json))
 
     def accept_scores(self, project_id: int, scores: list[Any]) -> int:
         """Keep Langfuse's scores as signals; return how many of them are one. See `accept_spans`."""
         signals = signals_of_scores(scores)
-        self._keep_signals(project_id, signals)
+        jobs = list(self._signal_jobs(project_id, signals))
+        if jobs:
+            self._store.write(partial(_all_of, jobs=jobs))
         return len(signals)
 
-    def _keep(self, project_id: int, parts: Iterable[Part]) -> None:
-        now_ms = time.time_ns() // 1_000_000
-        rows = [_row(project_id, part, now_ms, now_ms + self._quiet_ms) for part in parts]
-        if rows:
-            self._store.write(partial(keep_fragments, rows=rows))
+    def prepare_spans(self, project_id: int, body: bytes, *, is_json: bool) -> Prepared:
+        """Turn a request into a job, for a caller that waits for the writer in its own way."""
+        read = read_spans(body, is_json=is_json)
+        parts = list(map(part_of_span, read.items))
+        signals = [signal for span in read.items for signal in signals_of_span(span)]
+        return self._prepared(project_id, read, parts, signals)
 
-    def _keep_signals(self, project_id: int, signals: list[dict[str, Any]]) -> None:
+    def prepare_records(self, project_id: int, body: bytes, *, is_json: bool) -> Prepared:
+        """See `prepare_spans`."""
+        read = read_records(body, is_json=is_json)
+        parts = [part for record in read.items if (part := part_of_record(record)) is not None]
+        signals = [signal for record in read.items for signal in signals_of_record(record)]
+        return self._prepared(project_id, read, parts, signals)
+
+    def prepare_metrics(self, body: bytes, *, is_json: bool) -> Prepared:
+        """See `prepare_spans`."""
+        check_metrics(body, is_json=is_json)
+        return Prepared(None, lambda _result: Accepted(0, ()))
+
+    def _prepared(
+        self, project_id: int, read: Read[Any], parts: Sequence[Part], signals: list[dict[str, Any]]
+    ) -> Prepared:
+        keep: KeepSpans | None = None
+        if parts:
+            now_ms = time.time_ns() // 1_000_000
+            due_at_ms = now_ms + self._quiet_ms
+            ended, others = told_whole(parts, now_ms)
+            rows = [open_values(project_id, part, now_ms, due_at_ms) for part in others]
+            keep = KeepSpans(project_id, ended, rows, now_ms, due_at_ms, self._slices[project_id])
+        accepted = Accepted(read.rejected, tuple(read.reasons), len(read.items))
+        if not signals:
+            return Prepared(keep, partial(self._done, project_id, accepted))
+        jobs: list[Job] = [*self._signal_jobs(project_id, signals)]
+        if keep is not None:
+            jobs.insert(0, keep)
+        return Prepared(partial(_all_of, jobs=jobs), lambda _results: accepted)
+
+    def _done(self, project_id: int, accepted: Accepted, found: dict[SliceKey, int] | None) -> Accepted:
+        """Spare the next request the looking up of slices that are now committed."""
+        if found:
+            known = self._slices[project_id]
+            # Replaced as a whole, never changed: the writer may be reading the old one.
+            self._slices[project_id] = found if len(known) > 2 * SLICES_MAX else {**known, **found}
+        return accepted
+
+    def _signal_jobs(self, project_id: int, signals: list[dict[str, Any]]) -> Iterator[Job]:
         for start in range(0, len(signals), ITEMS_MAX):
-            self._intake.accept_signals(project_id, signals_of(signals[start : start + ITEMS_MAX]))
+            found = self._intake.prepare_signals(project_id, signals_of(signals[start : start + ITEMS_MAX]))
+            if found.job is not None:
+                yield found.job
         traces = {signal["trace_id"] for signal in signals if "trace_id" in signal}
         if traces:
-            self._store.write(partial(adopt_signals, project_id=project_id, trace_ids=traces))
+            yield partial(adopt_signals, project_id=project_id, trace_ids=traces)
+
+    def _written(self, prepared: Prepared) -> Accepted:
+        return prepared.done(None if prepared.job is None else self._store.write(prepared.job))
 
 
-def _row(project_id: int, part: Part, received_at_ms: int, due_at_ms: int) -> tuple[Any, ...]:
-    """Return the values of `fragment_writes._KEPT`."""
-    facts = part.facts.as_json()
-    said = f"{part.role} {part.started_ns} {part.ended_ns} {facts}"
-    return (
-        project_id,
-        part.trace_id,
-        part.span_id,
-        hashlib.blake2b(said.encode(), digest_size=12).hexdigest(),
-        part.role,
-        part.parent_span_id,
-        part.started_ns,
-        part.ended_ns,
-        part.instance,
-        part.facts.response_id if part.role != "content" else None,
-        part.pair_key,
-        facts,
-        received_at_ms,
-        due_at_ms,
-    )
-
-
-def _accepted(read: Read[Any]) -> Accepted:
-    return Accepted(read.rejected, tuple(read.reasons), len(read.items))
+def _all_of(connection: Connection, jobs: Sequence[Job]) -> None:
+    for job in jobs:
+        job(connection)

@@ -80,6 +80,9 @@ def _message(item: Any, role: str) -> list[Message]:
         return [{"role": role, "content": item}]
     if not isinstance(item, dict):
         return []
+    plain = _plain(item)
+    if plain is not None:
+        return [plain]
     kind = item.get("type")
     if "role" not in item and kind in (*_CALL_KINDS, *_RESULT_KINDS):  # an item of the Responses API
         item = {"role": "assistant", "content": [item]}
@@ -99,6 +102,25 @@ def _message(item: Any, role: str) -> list[Message]:
         gathered.add(item["refusal"])
     result_of = item.get("tool_call_id") or (item.get("id") if speaker == "tool" else None)
     return gathered.messages(speaker if isinstance(speaker, str) and speaker else role, result_of)
+
+
+def _plain(item: dict[str, Any]) -> Message | None:
+    """Return what most messages are: one text, in the shape of the conventions or of the providers."""
+    if not item.keys() <= _PLAIN_KEYS:
+        return None
+    said, speaker = item.get("content"), item.get("role")
+    if "parts" in item:
+        parts = item["parts"]
+        if not isinstance(parts, list) or len(parts) != 1 or not isinstance(parts[0], dict):
+            return None
+        (part,) = parts
+        said = part.get("content") if part.get("type") == "text" and "text" not in part else None
+    if not isinstance(said, str) or not isinstance(speaker, str) or speaker in ("", "tool"):
+        return None
+    return {"role": speaker, "content": said}
+
+
+_PLAIN_KEYS = frozenset(("role", "content", "parts", "finish_reason"))
 
 
 class _Gathered:

@@ -165,14 +165,15 @@ def _proto_spans(request: Any) -> Iterator[Callable[[], Span]]:
 
 
 def _proto_span(span: Any, source: Source) -> Span:
-    trace_id = _checked_id(span.trace_id.hex(), 32, "trace id")
-    span_id = _checked_id(span.span_id.hex(), 16, "span id")
+    trace_id = _proto_id(span.trace_id, 16, "trace id")
+    span_id = _proto_id(span.span_id, 8, "span id")
+    parent = span.parent_span_id
     started_ns, ended_ns = _span_times(span.start_time_unix_nano, span.end_time_unix_nano)
     return Span(
         source,
         trace_id,
         span_id,
-        _parent(span.parent_span_id.hex()),
+        parent.hex() if len(parent) == 8 and any(parent) else None,
         span.name,
         started_ns,
         ended_ns,
@@ -209,8 +210,19 @@ def _proto_record(record: Any, source: Source) -> Record:
     )
 
 
+def _proto_id(value: bytes, size: int, name: str) -> str:
+    if len(value) != size or not any(value):
+        raise _Bad(f"the {name} must be {2 * size} hex digits, not all zero")
+    return value.hex()
+
+
 def _proto_attributes(pairs: Iterable[Any]) -> dict[str, Any]:
-    return {pair.key: _proto_value(pair.value, 0) for pair in pairs}
+    told = {}
+    for pair in pairs:
+        value = pair.value
+        # Most are texts, and asking which one it is takes longer than reading it.
+        told[pair.key] = value.string_value or _proto_value(value, 0)
+    return told
 
 
 def _proto_value(value: Any, depth: int) -> Any:

@@ -23,9 +23,11 @@ def name_in(attributes: Attributes, *names: str) -> str | None:
         value = attributes.get(name)
         if value is None:
             continue
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if not isinstance(value, str):
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                continue
             value = str(value)
-        if isinstance(value, str) and value.strip() and not value.startswith(SCRUBBED):
+        if value.strip() and not value.startswith(SCRUBBED):
             return value[:NAME_CHARS_MAX]
     return None
 

@@ -79,9 +79,13 @@ def facts_of(attributes: Attributes) -> Facts:
 
 def add_usage(facts: Facts, attributes: Attributes) -> None:
     """Read token counts; `input_tokens` is everything the model read, its cache included."""
-    raw = object_in(attributes, "gen_ai.usage.raw")  # logfire's copy of the provider's own object
-    details = {**as_object(raw, "prompt_tokens_details"), **as_object(raw, "input_tokens_details")}
-    told = {**as_object(raw, "completion_tokens_details"), **as_object(raw, "output_tokens_details")}
+    raw: dict[str, Any] = {}
+    details: dict[str, Any] = {}
+    told: dict[str, Any] = {}
+    if "gen_ai.usage.raw" in attributes:  # logfire's copy of the provider's own object
+        raw = object_in(attributes, "gen_ai.usage.raw")
+        details = {**as_object(raw, "prompt_tokens_details"), **as_object(raw, "input_tokens_details")}
+        told = {**as_object(raw, "completion_tokens_details"), **as_object(raw, "output_tokens_details")}
     facts.input_tokens = count_in(attributes, "gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens")
     facts.output_tokens = count_in(attributes, "gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens")
     facts.cached_input_tokens = _first_count(
@@ -120,7 +124,10 @@ def as_object(value: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _first_count(*counts: int | None) -> int | None:
-    return next((count for count in counts if count is not None), None)
+    for count in counts:
+        if count is not None:
+            return count
+    return None
 
 
 def _operation(attributes: Attributes) -> str:
