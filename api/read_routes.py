@@ -34,13 +34,13 @@ from dashboards.queries.calls import CallList, list_calls
 from dashboards.queries.cases import CaseShown, Cohort, case_shown, cases_shown, cohorts
 from dashboards.queries.freshness import CriticWork, critic_work
 from dashboards.queries.latencies import Latencies, latencies
+from dashboards.queries.slow_causes import WeekTails, causes_by_week
 from ingest.tables import DEFAULT_PROJECT
 from outliers.alike import Alike, alike, alike_window
-from outliers.causes import TailCauses, causes_of
 from outliers.errors import BadCursor, UnknownGrouping
 from outliers.heat import Heat, latency_by_hour
 from outliers.spells import Spell, spells_of
-from outliers.weeks import last_ended, weeks_between
+from outliers.weeks import last_ended
 
 #: Groups of latencies in one answer at most: a week of hours of a few services.
 GROUPS_READ = 1_000
@@ -143,14 +143,6 @@ class CriticRead:
 
 
 @dataclass(frozen=True)
-class WeekTails:
-    """One week's slow tails: the project's first, then each service's; `week` is "2026-W47"."""
-
-    week: str
-    tails: tuple[TailCauses, ...]
-
-
-@dataclass(frozen=True)
 class LatencyCausesRead:
     """Why calls were slow.
 
@@ -233,9 +225,7 @@ def get_worst(asked: Annotated[WorstQuery, Query()], store: StoreDep, settings: 
 
 
 @router.get("/latency")
-def get_latency(
-    asked: Annotated[LatencyQuery, Query()], store: StoreDep, settings: SettingsDep
-) -> Latencies:
+def get_latency(asked: Annotated[LatencyQuery, Query()], store: StoreDep, settings: SettingsDep) -> Latencies:
     """Quantiles per group with n and 95 % interval, calls beyond ten medians, and the slowest calls.
 
     Groups are by one field or by several, `group_by=model,environment,hour`.
@@ -278,13 +268,9 @@ def get_latency_causes(
 ) -> LatencyCausesRead:
     """Why the slowest calls were slow, week by week as computed last, and hours slower than usual."""
     window = window_of(asked, settings.zone, datetime.now(UTC))
-    weeks = weeks_between(window.since_ms, window.until_ms, settings.zone)[-WEEKS_OF_CAUSES:]
     with store.read() as connection, time_limit(connection, ROUTE_TIME_LIMIT_S):
-        found = (
-            WeekTails(week.id, causes_of(connection, DEFAULT_PROJECT, week.id)) for week in reversed(weeks)
-        )
         return LatencyCausesRead(
-            weeks=tuple(week for week in found if week.tails),
+            weeks=causes_by_week(connection, DEFAULT_PROJECT, window, settings.zone, WEEKS_OF_CAUSES),
             spells=tuple(spells_of(connection, DEFAULT_PROJECT, window.since_ms, window.until_ms)),
         )
 

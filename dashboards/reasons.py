@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 from dashboards.queries.critic import CriticCoverage
 from dashboards.queries.rubrics import RubricUse
+from dashboards.queries.slow_causes import WeekTails
 from dashboards.words import share
+from outliers.causes import LABELS
 from outliers.experience import Part
 
 #: A part is named as a reason from this share on.
@@ -33,6 +35,16 @@ def shares_in_words(parts: Sequence[Part]) -> str:
 def statuses_in_words(use: RubricUse | CriticCoverage) -> str:
     """What became of a rubric's or a critic's questions: "scored 80 %, ungraded 20 %"."""
     return ", ".join(f"{status} {share(n / use.n)}" for status, n in use.by_status.items() if n)
+
+
+def slow_because(weeks: Sequence[WeekTails]) -> dict[str, str]:
+    """Say why each of the slowest calls was slow, by its id: what has most of the time beyond usual."""
+    return {
+        call.id: LABELS[call.label]
+        for week in weeks
+        for call in (week.tails[0].slowest if week.tails else ())
+        if call.label in LABELS and call.label != "unexplained"
+    }
 
 
 def _seen(part: Part) -> str:

@@ -17,7 +17,7 @@ from jinja2.runtime import Context
 from pydantic_core import to_json
 
 from critic import hostile
-from dashboards import case_words, charts, reasons, words
+from dashboards import case_words, charts, reasons, tail_charts, words
 from dashboards.forms import Said
 from dashboards.queries.agreement import LABELS_READ
 from dashboards.queries.rubrics import CALLS_READ
@@ -100,11 +100,18 @@ def _environment() -> Environment:
     environment.globals |= {
         "link": words.link,
         "call_path": words.call_path,
+        "user_path": words.user_path,
+        "session_path": words.session_path,
         "many": words.many,
         "lift": words.lift,
         "group_words": words.group,
         "percent": charts.percent,
         "tail_axis": charts.tail_axis,
+        "curve_chart": tail_charts.curve_chart,
+        "hour_strip": tail_charts.hour_strip,
+        "hours_by_day": tail_charts.by_day,
+        "times_words": tail_charts.TIMES_WORDS,
+        "slow_because": reasons.slow_because,
         "stacked": charts.stacked,
         "trend_bars": charts.trend,
         "case_statuses": case_words.STATUSES,

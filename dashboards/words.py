@@ -172,6 +172,16 @@ def call_path(call_id: str) -> str:
     return f"/calls/{quote(call_id, safe='')}"
 
 
+def user_path(user_id: str) -> str:
+    """The page of a user, whatever the application's id of theirs is made of."""
+    return f"/users/{quote(user_id, safe='')}"
+
+
+def session_path(session_id: str) -> str:
+    """The page of a session."""
+    return f"/sessions/{quote(session_id, safe='')}"
+
+
 def shorten(value: str | None, length: int) -> str:
     """One line of at most `length` characters; cut at a word with an ellipsis."""
     line = " ".join((value or "").split())

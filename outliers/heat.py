@@ -23,6 +23,8 @@ _slice, _count = columns(Slice), columns(LatencyCount)
 
 #: Cells of one group at most: a quarter by the day, three weeks by the hour.
 CELLS_MAX = 24 * 22
+#: Hours of a cell that are tried where those of an hour have too few calls for a median.
+STEPS = (1, 3, 6, 24)
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ class Heat:
     """Latency by hour.
 
     Attributes:
-        step_hours: hours of a cell: 1, and of long windows 24.
+        step_hours: hours of a cell: 1, of long windows 24; more also where that was asked for and an hour
+            has too few calls.
         rows: the group with most calls first.
     """
 
@@ -72,11 +75,13 @@ def latency_by_hour(
     *,
     group_by: str = "service",
     measure: str = "total",
+    coarsen: bool = False,
 ) -> Heat:
     """Return each group's latencies by hour; by day (UTC) where the window has more than 22 days.
 
     Args:
         group_by: as for `outliers.tails.tails`, without "hour".
+        coarsen: take the shortest of `STEPS` at which half of the calls lie in cells with a median.
 
     Raises:
         UnknownGrouping: no such field or measure, or an hour.
@@ -105,13 +110,19 @@ def latency_by_hour(
     ).all()
     if not rows:
         return Heat(step, ())
-    table = np.array(rows, dtype=np.float64)
+    # plain tuples: of SQLAlchemy's rows numpy asks for attributes by the million
+    table = np.array([tuple(row) for row in rows], dtype=np.float64)
     groups = {slice_id: named(slice_id, 0) for slice_id in np.unique(table[:, 0]).astype(int).tolist()}
     names = sorted(set(groups.values()))
     place = {slice_id: names.index(name) for slice_id, name in groups.items()}
     group = np.array([place[slice_id] for slice_id in table[:, 0].astype(int).tolist()])
+    for tried in [one for one in STEPS if one >= step] if coarsen else [step]:
+        step = tried
+        cells = list(_cells(group, table, step))
+        if 2 * sum(cell.n for _at, cell in cells if cell.p50_ms) >= table[:, 4].sum():
+            break
     by_group: dict[str, list[HeatCell]] = {name: [] for name in names}
-    for name, cell in _cells(group, table, step):
+    for name, cell in cells:
         by_group[names[name]].append(cell)
     found = [HeatRow(name, sum(cell.n for cell in cells), tuple(cells)) for name, cells in by_group.items()]
     return Heat(step, tuple(sorted(found, key=lambda row: (-row.n, row.group))))

@@ -36,6 +36,8 @@ FIELDS = ("provider", "model", "prompt", "prompt_version", "environment", "relea
 #: is then named "aurora-2 · production · 2026-11-16T14:00Z".
 GROUPINGS = ("none", "service", *FIELDS, "hour")
 BETWEEN = " · "
+#: Points of a tail curve at most while the share that is slower halves.
+CURVE_STEPS = 8
 
 HOUR_MS = 3_600_000
 
@@ -67,6 +69,14 @@ class Quantile:
 
 
 @dataclass(frozen=True)
+class CurvePoint:
+    """One point of a tail curve: a share of the answered calls took longer than `value_ms`."""
+
+    value_ms: float
+    slower: float
+
+
+@dataclass(frozen=True)
 class Tail:
     """The latencies of one group.
 
@@ -76,6 +86,8 @@ class Tail:
         weight: calls these stand for, by their sample rate.
         quantiles: one for each of `QUANTILES`; failed calls count as slower than any.
         answered_p99: the p99 of answered calls alone.
+        curve: the share of answered calls slower than a latency, fastest first (aborted ones are censored,
+            failed ones left out: their share would hide the tail); empty unless asked for.
     """
 
     group: str
@@ -86,6 +98,7 @@ class Tail:
     weight: float
     quantiles: tuple[Quantile, ...]
     answered_p99: Quantile
+    curve: tuple[CurvePoint, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -116,6 +129,7 @@ def tails(
     group_by: str = "none",
     measure: str = "total",
     only: Mapping[str, str] | None = None,
+    curves: bool = False,
 ) -> list[Tail]:
     """Return each group's quantiles with n and interval, the group with most calls first.
 
@@ -123,6 +137,7 @@ def tails(
         group_by: one of `GROUPINGS`, or several with commas between.
         measure: one of `MEASURES`.
         only: keep calls with these values of fields ({"environment": "production"}).
+        curves: also return each group's tail curve.
 
     Raises:
         UnknownGrouping: no such field or measure.
@@ -154,7 +169,7 @@ def tails(
             cell = counts[named(slice_id, at)][outcome, bucket]
             cell[0] += n
             cell[1] += weight
-    found = [_tail(group, cells) for group, cells in counts.items()]
+    found = [_tail(group, cells, curves) for group, cells in counts.items()]
     return sorted(found, key=lambda tail: (-tail.weight, tail.group))
 
 
@@ -296,24 +311,44 @@ def _measured(measure: str) -> Any:
     )
 
 
-def _tail(group: str, cells: Mapping[tuple[str, int], list[float]]) -> Tail:
+def _tail(group: str, cells: Mapping[tuple[str, int], list[float]], curves: bool) -> Tail:
     n = dict.fromkeys(("answered", "failed", "aborted"), 0)
     for (outcome, _bucket), (count, _weight) in cells.items():
         n[outcome] += int(count)
     answered = {key: cell for key, cell in cells.items() if key[0] == "answered"}
+    weight = sum(cell[1] for cell in cells.values())
+    steps = _distribution(cells, weight)
     return Tail(
         group=group,
         n=sum(n.values()),
         n_answered=n["answered"],
         n_failed=n["failed"],
         n_aborted=n["aborted"],
-        weight=sum(weight for _count, weight in cells.values()),
-        quantiles=tuple(quantile_of(cells, q) for q in QUANTILES),
+        weight=weight,
+        quantiles=tuple(quantile_of(cells, q, steps) for q in QUANTILES),
         answered_p99=quantile_of(answered, 0.99),
+        curve=_curve(cells) if curves else (),
     )
 
 
-def quantile_of(cells: Mapping[tuple[str, int], list[float]], q: float) -> Quantile:
+def _curve(cells: Mapping[tuple[str, int], list[float]]) -> tuple[CurvePoint, ...]:
+    """Return the share of answered calls slower than each latency, thinned to `CURVE_STEPS` a halving."""
+    done = {key: cell for key, cell in cells.items() if key[0] != "failed"}
+    steps = _distribution(done, sum(cell[1] for cell in done.values()))
+    points: list[CurvePoint] = []
+    at = 1.0
+    for place, (share, latency) in enumerate(steps):
+        slower = max(0.0, 1 - share)
+        last = place == len(steps) - 1
+        if last or slower <= at * 2 ** (-1 / CURVE_STEPS):
+            points.append(CurvePoint(latency, slower))
+            at = slower
+    return tuple(points)
+
+
+def quantile_of(
+    cells: Mapping[tuple[str, int], list[float]], q: float, steps: list[tuple[float, float]] | None = None
+) -> Quantile:
     """Return one quantile of counted latencies.
 
     The weighted distribution is read at q and, for the interval, at the two ranks of the binomial order
@@ -321,6 +356,7 @@ def quantile_of(cells: Mapping[tuple[str, int], list[float]], q: float) -> Quant
 
     Args:
         cells: (outcome, bucket) -> [n, weight], as `latency_count` has them.
+        steps: their distribution, where it is at hand.
     """
     n = int(sum(count for count, _weight in cells.values()))
     needs = calls_needed(q)
@@ -330,7 +366,7 @@ def quantile_of(cells: Mapping[tuple[str, int], list[float]], q: float) -> Quant
     ranks = order_statistic_ranks(n_effective, q)
     if ranks is None:
         return Quantile(q, n, needs, "too_few")
-    curve = _distribution(cells, weight)
+    curve = _distribution(cells, weight) if steps is None else steps
     value = _read(curve, q)
     if value is None:
         return Quantile(q, n, needs, "beyond")

@@ -1,4 +1,4 @@
-"""Latency: each group's tail with n and interval, the calls a p95 hides, and what sets the tail apart."""
+"""Latency: each group's tail with n and interval, what a p95 hides, slow hours, and why calls were slow."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,13 +11,15 @@ from dashboards.panels import Panel, panel
 from dashboards.queries.calls import Newest, newest_call
 from dashboards.queries.cases import Cohort, cohorts
 from dashboards.queries.latencies import FarOut, Latencies, latencies
+from dashboards.queries.slow_causes import SideBySide, WeekTails, causes_by_week, side_by_side
+from dashboards.queries.slow_hours import SlowHours, SpellShown, slow_hours, spells_shown
 from dashboards.words import count, duration, group, many
 from ingest.settings import Settings
 from ingest.tables import DEFAULT_PROJECT
 from outliers.weeks import weeks_between
 
-#: Conditions are computed per week; a long window shows those of its last ones.
-WEEKS_OF_CONDITIONS = 2
+#: Causes and conditions are computed per week; a long window shows those of its last ones.
+WEEKS_OF_CAUSES = 2
 #: A headline names so many waits, and of more the longest.
 WAITS_NAMED = 3
 
@@ -40,7 +42,11 @@ class LatencyPage:
         asked: the filters, as they stand in the address.
         window: the time that the page speaks of.
         latencies: each group's tail, and the slowest calls.
-        conditions: what sets the slow tail apart, newest week first.
+        side_by_side: the whole answer, its first token and the time per output token; empty by hour.
+        hours: when each group was slower than it mostly is.
+        spells: hours in which a provider or service was slower than its own past, newest first.
+        causes: why the slowest calls were slow, newest week first.
+        conditions: what else is more frequent among them, newest week first.
         newest: the newest call of all; data None in an empty store.
     """
 
@@ -49,6 +55,10 @@ class LatencyPage:
     asked: LatencyQuery
     window: Window
     latencies: Panel[Latencies]
+    side_by_side: Panel[tuple[SideBySide, ...]]
+    hours: Panel[SlowHours]
+    spells: Panel[tuple[SpellShown, ...]]
+    causes: Panel[tuple[WeekTails, ...]]
     conditions: Panel[tuple[WeekConditions, ...]]
     newest: Panel[Newest | None]
 
@@ -64,9 +74,15 @@ def build(connection: Connection, settings: Settings, asked: LatencyQuery, now: 
         weeks = weeks_between(window.since_ms, window.until_ms, settings.zone)
         found = [
             WeekConditions(week.id, cohorts(connection, DEFAULT_PROJECT, week.id, "tail"))
-            for week in reversed(weeks[-WEEKS_OF_CONDITIONS:])
+            for week in reversed(weeks[-WEEKS_OF_CAUSES:])
         ]
         return tuple(week for week in found if week.conditions)
+
+    def _hours() -> SlowHours:
+        return slow_hours(connection, DEFAULT_PROJECT, window, group_by=asked.group_by, measure=asked.measure)
+
+    def _causes() -> tuple[WeekTails, ...]:
+        return causes_by_week(connection, DEFAULT_PROJECT, window, settings.zone, WEEKS_OF_CAUSES)
 
     read = panel("Latency", connection, _latencies)
     return LatencyPage(
@@ -75,6 +91,14 @@ def build(connection: Connection, settings: Settings, asked: LatencyQuery, now: 
         asked=asked,
         window=window,
         latencies=read,
+        side_by_side=panel(
+            "Side by side",
+            connection,
+            lambda: side_by_side(connection, DEFAULT_PROJECT, window, group_by=asked.group_by),
+        ),
+        hours=panel("Slow hours", connection, _hours),
+        spells=panel("Spells", connection, lambda: spells_shown(connection, DEFAULT_PROJECT, window)),
+        causes=panel("Causes", connection, _causes),
         conditions=panel("What sets the tail apart", connection, _conditions),
         newest=panel(
             "Newest call", connection, lambda: newest_call(connection, DEFAULT_PROJECT, settings.zone)

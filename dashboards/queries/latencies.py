@@ -13,7 +13,17 @@ from sqlalchemy import Connection
 from dashboards.filters import Window
 from dashboards.memory import remembered
 from dashboards.words import moment
-from outliers.tails import HOUR_MS, Quantile, SlowCall, Tail, group_namer, slices_of, slowest, tails
+from outliers.tails import (
+    HOUR_MS,
+    CurvePoint,
+    Quantile,
+    SlowCall,
+    Tail,
+    group_namer,
+    slices_of,
+    slowest,
+    tails,
+)
 
 #: Groups that a page shows at most.
 GROUPS_MAX = 24
@@ -92,6 +102,7 @@ class GroupTail:
         answered_p99: the p99 of answered calls alone.
         slowest_ms: the slowest answered call; None where there is none among the window's slowest.
         far_out: None where no call lies beyond ten medians, or the median is unknown.
+        curve: the share of answered calls slower than a latency, fastest first; empty for groups by hour.
     """
 
     group: str
@@ -103,6 +114,7 @@ class GroupTail:
     answered_p99: QuantileShown
     slowest_ms: float | None
     far_out: FarOut | None
+    curve: tuple[CurvePoint, ...]
 
     @property
     def p95(self) -> QuantileShown:
@@ -166,7 +178,13 @@ def _latencies(
     groups_max: int,
 ) -> Latencies:
     found = tails(
-        connection, project_id, window.since_ms, window.until_ms, group_by=group_by, measure=measure
+        connection,
+        project_id,
+        window.since_ms,
+        window.until_ms,
+        group_by=group_by,
+        measure=measure,
+        curves="hour" not in group_by.split(","),
     )
     slow = slowest(
         connection, project_id, window.since_ms, window.until_ms, measure=measure, limit=SLOWEST_READ
@@ -200,6 +218,7 @@ def _group(tail: Tail, answered: Sequence[SlowCall], all_from_ms: float) -> Grou
         answered_p99=_quantile(tail.answered_p99),
         slowest_ms=answered[0].value_ms if answered else None,
         far_out=_far_out(tail, answered, all_from_ms),
+        curve=tail.curve,
     )
 
 
