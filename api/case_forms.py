@@ -42,6 +42,8 @@ _REMEDIES = {
     "int_parsing": "Pick a cohort of the list.",
 }
 _TIME = "Write a time as 2026-11-20 14:00."
+#: Fields that no reader sees: what is wrong with them leads the page.
+_HIDDEN = ("by", "rank")
 #: Where the page goes on after each form: to what has changed.
 _LEADS_TO = {"note": "#history", "fixed": "#proof", "look": "#proof", "verified": "", "pick": ""}
 
@@ -97,8 +99,8 @@ def _do(
     request: Request, store: Store, settings: Settings, week: str, action: str, sent: dict[str, str]
 ) -> Response:
     def _again(error: str, field: str | None, status: int) -> Response:
-        known = field if field in sent else ""
-        said = Said(sent.get("by", pages.who_of(request)), action, known or "", error, sent)
+        shown = field if field is not None and field in sent and field not in _HIDDEN else ""
+        said = Said(sent.get("by", pages.who_of(request)), action, shown, error, sent)
         return pages.case_page(request, week, store, settings, said, status)
 
     try:

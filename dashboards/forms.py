@@ -16,7 +16,7 @@ class Said:
     Attributes:
         who: as they named themselves last; "" before.
         action: the form they sent: root_cause, fixed ...; "" where nothing was refused.
-        field: the field at fault; "" where it is none of them.
+        field: the field at fault; "" where it is none that the reader sees.
         error: what is wrong and what to do.
         values: what they wrote, by field: nothing is lost.
     """
@@ -32,5 +32,5 @@ class Said:
         return self.values.get(name, otherwise) if action == self.action else otherwise
 
     def error_at(self, action: str, name: str) -> str:
-        """Return what is wrong with a field of a form; "" where nothing is; "" as name for the whole form."""
+        """Return what is wrong with a field of a form; "" where nothing is."""
         return self.error if (action, name) == (self.action, self.field) else ""

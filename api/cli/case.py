@@ -135,6 +135,13 @@ def verify(week: str, because: str | None, **common: Any) -> None:
     _do(week, "verified", {"because": because}, **common)
 
 
+@command.command(epilog="Example: lowlight case look 2026-W47")
+@_acts
+def look(week: str, **common: Any) -> None:
+    """Have the calls since the fix looked at now; Lowlight does so by itself once a day."""
+    _do(week, "look", {}, **common)
+
+
 @command.command(epilog="Example: lowlight case reopen 2026-W47 --because 'It is back.'")
 @_acts
 @click.option("--because", help="Why.")

@@ -105,7 +105,7 @@ def _headline(history: History | None, last_week: str) -> str:
     still_open = len(statuses) - closed - waits
     said = [
         f"{still_open} open" if still_open else "",
-        f"{waits} with a fix that is not proven yet" if waits else "",
+        f"{waits} with a fix out" if waits else "",
         f"{closed} closed" if closed else "",
     ]
     newest = history.rows[0].case

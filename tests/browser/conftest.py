@@ -72,30 +72,46 @@ def page(browser: Browser) -> Iterator[Page]:
 
 
 @pytest.fixture(scope="package")
-def site(tmp_path_factory: pytest.TempPathFactory, migrated_file: Path) -> Iterator[Site]:
-    """A server with two weeks of rows, hostile ones among them, ranked by the real computation."""
-    yield from _serve(tmp_path_factory.mktemp("site"), migrated_file, filled=True)
+def filled_file(tmp_path_factory: pytest.TempPathFactory, migrated_file: Path) -> Path:
+    """A database with two weeks of rows, hostile ones among them, ranked by the real computation; copy it."""
+    path = tmp_path_factory.mktemp("filled") / "lowlight.db"
+    shutil.copyfile(migrated_file, path)
+    settings = short_waits(path)
+    store = OpenStore(settings.database_url)
+    fill(settings, store)
+    store.close()
+    return path
+
+
+@pytest.fixture(scope="package")
+def site(tmp_path_factory: pytest.TempPathFactory, filled_file: Path) -> Iterator[Site]:
+    """A server with rows, for tests that read."""
+    yield from _serve(tmp_path_factory.mktemp("site"), filled_file)
+
+
+@pytest.fixture
+def case_site(tmp_path: Path, filled_file: Path) -> Iterator[Site]:
+    """A server with the same rows, for a test that works on them."""
+    yield from _serve(tmp_path, filled_file)
 
 
 @pytest.fixture(scope="package")
 def empty_site(tmp_path_factory: pytest.TempPathFactory, migrated_file: Path) -> Iterator[Site]:
     """A server on an empty database."""
-    yield from _serve(tmp_path_factory.mktemp("empty"), migrated_file, filled=False)
+    yield from _serve(tmp_path_factory.mktemp("empty"), migrated_file)
 
 
 @pytest.fixture
 def fresh_site(tmp_path: Path, migrated_file: Path) -> Iterator[Site]:
     """A server on an empty database that a test may write to."""
-    yield from _serve(tmp_path, migrated_file, filled=False)
+    yield from _serve(tmp_path, migrated_file)
 
 
-def _serve(folder: Path, migrated_file: Path, *, filled: bool) -> Iterator[Site]:
+def _serve(folder: Path, database: Path) -> Iterator[Site]:
     path = folder / "lowlight.db"
-    shutil.copyfile(migrated_file, path)
+    shutil.copyfile(database, path)
     settings: Settings = short_waits(path)
     store = OpenStore(settings.database_url)
-    if filled:
-        fill(settings, store)
     app = create_app(settings, store)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)

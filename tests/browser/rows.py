@@ -7,6 +7,8 @@ two calls of 150 that took longer than 100 s, scores and an "ungraded", and text
 import json
 import random
 import time
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, insert, select
@@ -17,8 +19,13 @@ from ingest.intake import Intake
 from ingest.settings import Settings
 from ingest.store import OpenStore
 from ingest.tables import DEFAULT_PROJECT, Call, Label, columns
+from outliers import case_actions
+from outliers.case_actions import By
+from outliers.cases import Fix, Proof, cases_of, kept_case
+from outliers.following import keep_proof
 from outliers.process import run_once
-from outliers.weeks import last_ended, week_before
+from outliers.verification import Verdict
+from outliers.weeks import last_ended, week_before, week_by_id
 
 HOSTILE = (
     "</textarea></pre></bdi><script>document.title='owned'</script>"
@@ -52,6 +59,35 @@ def fill(settings: Settings, store: OpenStore) -> None:
     _send(intake.accept_signals, wire.parse_signals, "signals", signals)
     store.write(_judge)
     run_once(settings, store)
+    store.write(partial(_past_cases, settings=settings, now_ms=now_ms))
+
+
+def _past_cases(connection: Connection, settings: Settings, now_ms: int) -> None:
+    """Keep cases of earlier weeks, as persons and the proof of their fixes left them; in hostile words."""
+    case = cases_of(connection, DEFAULT_PROJECT, limit=1)[0]
+    weeks = [week_by_id(case.week, settings.zone)]
+    while len(weeks) < 6:
+        weeks.append(week_before(weeks[-1], settings.zone))
+    by = By(HOSTILE[:100], now_ms - 9 * DAY_MS)
+    for week, verdict, sentence in (
+        (weeks[3], "fixed", "Fixed: 71 % bad before, 3 % in the 212 calls of 90 people since."),
+        (weeks[5], "no_change", "No change seen: 71 % bad before, 68 % in the 96 calls of 41 people since."),
+    ):
+        cohort = replace(
+            case.cohort, case_sentence=f"Answers came late {HOSTILE}", first_seen_at_ms=week.since_ms
+        )
+        case_actions.pick(connection, DEFAULT_PROJECT, week.id, by, cohort)
+        case_actions.write_root_cause(connection, DEFAULT_PROJECT, week.id, by, HOSTILE)
+        case_actions.set_owner(connection, DEFAULT_PROJECT, week.id, by, HOSTILE[:100])
+        case_actions.add_note(connection, DEFAULT_PROJECT, week.id, by, HOSTILE)
+        fix = Fix(by.at_ms, HOSTILE[:80], HOSTILE[:80], f"https://git.example/{HOSTILE}", by.who)
+        case_actions.enter_fix(connection, DEFAULT_PROJECT, week.id, by, fix)
+        is_now, n = (0.03, 212) if verdict == "fixed" else (0.68, 96)
+        seen = Verdict(verdict, sentence, 0.71, is_now, 0.0, is_now + 0.1, 0.05, 0.05, 140, n, 60, 41, None)
+        proof = Proof(seen, by.at_ms + DAY_MS, 7, (HOSTILE[:40],))
+        kept = kept_case(connection, DEFAULT_PROJECT, week.id)
+        assert kept is not None
+        keep_proof(connection, DEFAULT_PROJECT, kept, proof, None)
 
 
 def _one(

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+from zoneinfo import ZoneInfo
 
 import httpx2 as httpx
 import lowlight
@@ -15,13 +16,29 @@ from playwright.sync_api import Browser, Page
 from sqlalchemy import Connection, text
 
 from dashboards import panels
-from dashboards.filters import CallsQuery, LatencyQuery, WeekQuery, WindowQuery, WorstQuery
-from dashboards.pages import call, calls, latency, rubric, rubrics, this_week, worst
+from dashboards.filters import CallsQuery, CasesQuery, LatencyQuery, WeekQuery, WindowQuery, WorstQuery
+from dashboards.pages import (
+    alike,
+    call,
+    calls,
+    case,
+    cases,
+    cohorts,
+    latency,
+    rubric,
+    rubrics,
+    this_week,
+    worst,
+)
 from dashboards.render import as_json
+from outliers.refresh import now_ms
+from outliers.weeks import last_ended, week_of
 from tests.browser.conftest import Site
 from tests.browser.rows import HOSTILE, HOSTILE_ID
 
 CALL = f"/calls/{quote(HOSTILE_ID, safe='')}"
+CASE = last_ended(now_ms(), ZoneInfo("UTC")).id
+CLOSED = week_of(now_ms() - 4 * 7 * 86_400_000, ZoneInfo("UTC")).id
 PAGES = (
     "/",
     "/worst",
@@ -33,6 +50,13 @@ PAGES = (
     "/latency",
     "/rubrics",
     "/rubrics/tone",
+    "/cases",
+    "/cohorts",
+    f"/cases/{CASE}",
+    f"/cases/{CLOSED}",
+    "/cases/2020-W05",
+    "/calls/slow-90/alike",
+    f"{CALL}/alike",
 )
 
 
@@ -239,7 +263,9 @@ def test_a_phone_never_scrolls_sideways(site: Site, empty_site: Site, browser: B
     context.close()
 
 
-@pytest.mark.parametrize("path", ["/", "/worst", "/calls", "/latency", "/rubrics"])
+@pytest.mark.parametrize(
+    "path", ["/", "/worst", "/calls", "/latency", "/rubrics", "/cases", "/cohorts", f"/cases/{CASE}"]
+)
 def test_an_empty_page_says_how_to_fill_it(empty_site: Site, page: Page, path: str) -> None:
     page.goto(empty_site.url + path)
     assert f"curl {empty_site.url}/v1/calls" in page.locator(".fill").inner_text()
@@ -279,6 +305,10 @@ def test_twins_are_the_contexts_that_pages_show(site: Site) -> None:
         "/latency.json?group_by=provider": lambda c, now: latency.build(
             c, settings, LatencyQuery(group_by="provider"), now
         ),
+        "/cases.json": lambda c, now: cases.build(c, settings, CasesQuery(), now),
+        f"/cases/{CASE}.json": lambda c, now: case.build(c, settings, CASE, now),
+        f"/cohorts.json?week={CASE}": lambda c, now: cohorts.build(c, settings, WeekQuery(week=CASE), now),
+        f"{CALL}/alike.json": lambda c, now: alike.build(c, settings, HOSTILE_ID, WindowQuery(), now),
         "/rubrics.json": lambda c, now: rubrics.build(c, settings, WindowQuery(), now),
         "/rubrics/tone.json": lambda c, now: rubric.build(c, settings, "tone", WindowQuery(), now),
     }
