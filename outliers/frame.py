@@ -29,7 +29,7 @@ _experience, _guard = columns(Experience), columns(GuardReading)
 PIECE_MS = 6 * 3_600_000
 DAY_MS = 86_400_000
 #: What is usual is learnt from the days before a week, and from about so many calls at most.
-BEFORE_CALLS_MAX = 400_000
+BEFORE_CALLS_MAX = 200_000
 #: Values of one field, tag or tool that are told apart; the rest is too rare to be a cohort.
 VALUES_MAX = 500
 
@@ -123,7 +123,8 @@ def calls_before(store: Store, project_id: int, week: Week, *, at_least_since_ms
     """Read the calls of the 28 days before a week; of a busy project about the newest `BEFORE_CALLS_MAX`.
 
     Args:
-        at_least_since_ms: what is read reaches back to here at least, however many calls that is.
+        at_least_since_ms: the first instant of the week before: what is read reaches back to here at least,
+            however many calls that is.
 
     Returns:
         columns whose `week` is the window that was read.
@@ -141,8 +142,9 @@ def calls_before(store: Store, project_id: int, week: Week, *, at_least_since_ms
             .offset(BEFORE_CALLS_MAX)
             .limit(1)
         ).scalar()
-    if cut_ms is not None:
-        since_ms = min(cut_ms, at_least_since_ms)
+    if cut_ms is not None:  # whole weeks, so that each can be compared
+        weeks = max(0, (at_least_since_ms - cut_ms) // (7 * DAY_MS))
+        since_ms = at_least_since_ms - weeks * 7 * DAY_MS
     return week_calls(store, project_id, Week("before", since_ms, week.since_ms))
 
 
