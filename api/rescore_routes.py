@@ -15,7 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.deps import SettingsDep, StoreDep
 from api.errors import Refused
 from critic import drivers, rescoring
+from critic.drivers.batching import Batching, no_batch_reason
 from critic.plan import Plan
+from critic.prices import load_prices
 from ingest.settings import Settings
 from ingest.store import Store
 from ingest.tables import DEFAULT_PROJECT
@@ -36,6 +38,7 @@ class RescoreAsked(BaseModel):
     where: dict[str, str] = Field(
         default_factory=dict, description=f"Fields that calls must have: {', '.join(rescoring.FIELDS)}."
     )
+    batch: bool = Field(False, description="Ask by the critic's batch endpoint: within a day, and cheaper.")
     after: Annotated[int, Field(ge=0)] = Field(0, description="`next` of the page before.")
     dry_run: bool = Field(True, description="Count only; make nothing.")
 
@@ -44,6 +47,9 @@ class RescorePage(BaseModel):
     """One page of calls: add them up until `next` is null.
 
     `made` is the number of rows that were made, 0 in a dry run; `to_ask` the rows that were missing.
+    `cost_usd_each` is what one will cost, by the mean of the last `cost_n`. `batch_factor` is what a batch is
+    charged of the price, null where no batch was asked for or the price is unknown; `batches` says in words
+    how the critic's batches stand.
     """
 
     version: str
@@ -55,6 +61,8 @@ class RescorePage(BaseModel):
     cost_usd_each: float | None
     cost_n: int
     waiting: int
+    batch_factor: float | None = None
+    batches: str | None = None
     next: int | None
 
 
@@ -70,9 +78,12 @@ def rescore(asked: RescoreAsked, store: Store, settings: Settings) -> RescorePag
     Raises:
         Refused: 422; an unknown rubric, critic or field.
     """
-    plan = Plan(drivers.build(settings), load_rubrics(settings.rubrics_dir), settings.egress)
+    built = drivers.build(settings)
+    plan = Plan(built, load_rubrics(settings.rubrics_dir), settings.egress)
     rubric = _rubric(plan, asked.rubric)
     critic = _critic(plan, asked.critic)
+    if asked.batch and not any(isinstance(one, Batching) for one in built if one.name == critic):
+        raise Refused(422, "no_batch", no_batch_reason(critic), field="batch")
     unknown = sorted(asked.where.keys() - set(rescoring.FIELDS))
     if unknown:
         fields = ", ".join(rescoring.FIELDS)
@@ -85,10 +96,15 @@ def rescore(asked: RescoreAsked, store: Store, settings: Settings) -> RescorePag
         since_ms=_ms(asked.since),
         until_ms=now_ms if asked.until is None else _ms(asked.until),
         where=asked.where,
+        batch=asked.batch,
     )
+    price = load_prices(settings.prices).of(critic, None, now_ms)
+    factor = None if price is None else price.batch_factor
     with store.read() as connection:
         page = rescoring.page_of(connection, wanted, plan, after_seq=asked.after)
-        each, n = rescoring.mean_cost_usd(connection, rubric.name, critic)
+        each, n = rescoring.mean_cost_usd(connection, rubric.name, critic, batch_factor=factor or 1.0)
+    if asked.batch and each is not None:
+        each *= factor or 1.0
     made = 0
     if not asked.dry_run and page.rows:
         job: Any = partial(
@@ -97,6 +113,7 @@ def rescore(asked: RescoreAsked, store: Store, settings: Settings) -> RescorePag
         made = store.write(job)
     with store.read() as connection:
         waiting = rescoring.waiting(connection, rubric.blob, critic)
+        batches = rescoring.batches_told(connection, critic) if asked.batch else None
     return RescorePage(
         version=rubric.blob,
         critic=critic,
@@ -107,6 +124,8 @@ def rescore(asked: RescoreAsked, store: Store, settings: Settings) -> RescorePag
         cost_usd_each=0.0 if critic == "local" else each,
         cost_n=n,
         waiting=waiting,
+        batch_factor=factor if asked.batch else None,
+        batches=batches,
         next=page.next_seq,
     )
 

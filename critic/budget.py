@@ -41,12 +41,13 @@ class Budget:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Money for one judgement: `usd` is no less than it can cost."""
+    """Money for one judgement, or for a whole batch of them: `usd` is no less than it can cost."""
 
     project_id: int
     critic: str
     usd: float
     uniform: bool
+    batch: int | None = None
 
 
 @dataclass(frozen=True)
@@ -208,8 +209,9 @@ def settle_dead(connection: Connection, *, now_ms: int | None) -> float:
 
     Args:
         now_ms: reservations that ended before it; None for all, where the only worker of a store starts.
+            What is held for a batch stays: the provider goes on with it, and `critic.batches` settles it.
     """
-    ended = select(RESERVATION)
+    ended = select(RESERVATION).where(RESERVATION.c.batch.is_(None))
     if now_ms is not None:
         ended = ended.where(RESERVATION.c.until_ms <= now_ms)
     more = _More()

@@ -202,7 +202,10 @@ def signals_by_call(connection: Connection, call_seqs: Sequence[int]) -> dict[in
 def waiting_rows(
     connection: Connection, critics: Sequence[str], *, others: bool, after_seq: int, limit: int
 ) -> list[WaitingRow]:
-    """Return pending rows of `critics`, or of all others, by `seq`, to page through."""
+    """Return pending rows of `critics`, or of all others, by `seq`, to page through.
+
+    Rows that go by batch are none of them: they stay with the critic that was chosen for them.
+    """
     of_critics = SCORE.c.critic.not_in(critics) if others else SCORE.c.critic.in_(critics)
     page = (
         select(
@@ -222,7 +225,7 @@ def waiting_rows(
         .join(CALL, CALL.c.seq == SCORE.c.call_seq)
         .join(SLICE, SLICE.c.id == CALL.c.slice_id)
         .outerjoin(PROJECT, PROJECT.c.seq == CALL.c.project_id)
-        .where(SCORE.c.status == "pending", of_critics, SCORE.c.seq > after_seq)
+        .where(SCORE.c.status == "pending", of_critics, SCORE.c.seq > after_seq, SCORE.c.batch.is_(None))
         .order_by(SCORE.c.seq)
         .limit(limit)
     )

@@ -28,6 +28,7 @@ _WAITS_AGAIN: Mapping[str, Any] = {
     "first_leased_at_ms": None,
     "lease_token": None,
     "lease_until_ms": None,
+    "batch": None,
 }
 
 

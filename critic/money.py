@@ -25,13 +25,14 @@ class Money:
     prices: Prices = field(default_factory=shipped_prices)
     budgets: Mapping[str, Budget] = field(default_factory=dict)
 
-    def at_most_usd(self, driver: Driver, case: Case, at_ms: int) -> float | None:
-        """Return no less than judging a case can cost; None where the price is unknown."""
+    def at_most_usd(self, driver: Driver, case: Case, at_ms: int, *, batched: bool = False) -> float | None:
+        """Return no less than judging a case can cost, or in a batch; None where the price is unknown."""
         price = self.prices.of(driver.name, None, at_ms)
         if price is None:
             return None
         usage = driver.at_most(case)
-        return price.at_most_usd(usage.input_tokens, usage.output_tokens)
+        at_most = price.at_most_usd(usage.input_tokens, usage.output_tokens)
+        return at_most * price.batch_factor if batched else at_most
 
     def cost_usd(
         self,
@@ -41,14 +42,18 @@ class Money:
         at_ms: int,
         *,
         requests: float = 1,
+        batched: bool = False,
     ) -> float | None:
         """Return what one answer cost; None where its price or tokens are unknown.
 
         Args:
             tokens: input (all), cached input, output.
             requests: see `Price.cost_usd`.
+            batched: whether it came by a batch endpoint, at `Price.batch_factor`.
         """
-        return cost_usd(critic, model_reported, *tokens, at_ms, prices=self.prices, requests=requests)
+        usd = cost_usd(critic, model_reported, *tokens, at_ms, prices=self.prices, requests=requests)
+        price = self.prices.of(critic, model_reported, at_ms) if batched and usd else None
+        return usd if usd is None or price is None else usd * price.batch_factor
 
 
 def money_for(settings: Settings, drivers: Sequence[Driver], at_ms: int) -> Money:

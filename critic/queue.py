@@ -16,7 +16,7 @@ from sqlalchemy import Connection, bindparam, func, select, update
 
 from critic.budget import Spend, settle_spends
 from critic.pauses import paused
-from critic.rows import NO_INPUT, NO_OUTPUT, Finished, Leased, NewScore, Retry
+from critic.rows import NO_INPUT, NO_OUTPUT, NOT_BY_ITSELF_MS, Finished, Leased, NewScore, Retry
 from critic.tables import GuardReading, RubricVersion, Score
 from ingest.tables import Todo, columns
 from ingest.upsert import upsert
@@ -95,7 +95,7 @@ def add_scores(connection: Connection, scores: Sequence[NewScore], *, now_ms: in
             asdict(score)
             | {
                 "attempts": 0,
-                "not_before_ms": now_ms,
+                "not_before_ms": now_ms if score.batch is None else NOT_BY_ITSELF_MS,
                 "created_at_ms": now_ms,
                 "finished_at_ms": now_ms if closed else None,
                 "changed": changed + i if closed else None,
@@ -292,11 +292,12 @@ _HAND_BACK = (
 def release_leases(connection: Connection, *, now_ms: int) -> int:
     """Make every leased row due at once; return how many. For the only worker of a store, when it starts.
 
-    Tries of the worker that died stay counted: one call that kills its worker ends as `failed`.
+    What is in a batch stays there, as the provider has it. Tries of the worker that died stay counted: one
+    call that kills its worker ends as `failed`.
     """
     released = connection.execute(
         update(SCORE)
-        .where(SCORE.c.status == "pending", SCORE.c.lease_token.is_not(None))
+        .where(SCORE.c.status == "pending", SCORE.c.lease_token.is_not(None), SCORE.c.batch.is_(None))
         .values(lease_token=None, lease_until_ms=None, not_before_ms=now_ms)
     )
     return released.rowcount
@@ -389,6 +390,7 @@ def _reopen(connection: Connection, call_seqs: Sequence[int], now_ms: int) -> No
                 first_leased_at_ms=None,
                 not_before_ms=now_ms,
                 created_at_ms=now_ms,
+                batch=None,
             )
         )
 

@@ -8,20 +8,21 @@ A page is bounded, and a row is made once: whoever is broken off starts again an
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, select
+from sqlalchemy import Connection, and_, case, func, select
 
 from critic import queue
+from critic.batches import WAITS
 from critic.plan import Plan
 from critic.rows import NewScore
-from critic.tables import GuardReading, RubricVersion, Score
+from critic.tables import CriticBatch, GuardReading, RubricVersion, Score
 from ingest.tables import Call, Slice, columns
 from ingest.upsert import upsert
 from rubrics import Rubric
 
-CALL, SLICE, SCORE = columns(Call), columns(Slice), columns(Score)
+CALL, SLICE, SCORE, BATCH = columns(Call), columns(Slice), columns(Score), columns(CriticBatch)
 READING, VERSION = columns(GuardReading), columns(RubricVersion)
 
 #: Fields that `where` may name, each compared with "=".
@@ -41,6 +42,7 @@ class Asked:
         critic: who is to answer first; one of the plan's.
         since_ms, until_ms: by when the call started.
         where: field of FIELDS to the value it must have.
+        batch: whether they are asked by the critic's batch endpoint.
     """
 
     project_id: int
@@ -49,6 +51,7 @@ class Asked:
     since_ms: int
     until_ms: int
     where: Mapping[str, str]
+    batch: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,8 @@ def page_of(connection: Connection, asked: Asked, plan: Plan, *, after_seq: int 
             continue
         rubric = asked.rubric
         key = NewScore(row.seq, rubric.name, rubric.blob, rubric.view_blob, asked.critic)
-        new += plan.after(_before(plan, asked.critic), key, row.prompt, _NOBODY)
+        made = plan.after(_before(plan, asked.critic), key, row.prompt, _NOBODY)
+        new += [_by_batch(score, asked) for score in made]
     next_seq = rows[-1].seq if len(rows) == CALLS_A_PAGE else None
     return Page(calls, answered, tuple(new), next_seq)
 
@@ -101,14 +105,26 @@ def make_work(
     return queue.add_scores(connection, rows, now_ms=now_ms)
 
 
-def mean_cost_usd(connection: Connection, rubric: str, critic: str) -> tuple[float | None, int]:
-    """Return what an answer of this critic cost lately and over how many; (None, 0) where none was priced.
+def _by_batch(score: NewScore, asked: Asked) -> NewScore:
+    by_batch = asked.batch and score.critic == asked.critic and score.status == "pending"
+    return replace(score, batch=WAITS) if by_batch else score
 
-    Answers under the same rubric are asked first, whatever its version; then those under any.
+
+def mean_cost_usd(
+    connection: Connection, rubric: str, critic: str, *, batch_factor: float = 1.0
+) -> tuple[float | None, int]:
+    """Return what an answer of this critic, asked by itself, cost lately and over how many.
+
+    (None, 0) where none was priced. Answers under the same rubric are asked first, whatever its version; then
+    those under any.
+
+    Args:
+        batch_factor: what one that came by batch cost of that.
     """
+    by_itself = case((SCORE.c.batch.is_(None), SCORE.c.cost_usd), else_=SCORE.c.cost_usd / batch_factor)
     for of_rubric in ((SCORE.c.rubric == rubric,), ()):
         newest = (
-            select(SCORE.c.cost_usd)
+            select(by_itself.label("cost_usd"))
             .where(SCORE.c.critic == critic, SCORE.c.cost_usd.is_not(None), *of_rubric)
             .order_by(SCORE.c.seq.desc())
             .limit(ANSWERS_PRICED)
@@ -126,6 +142,41 @@ def waiting(connection: Connection, blob: str, critic: str) -> int:
         SCORE.c.status == "pending", SCORE.c.critic == critic, SCORE.c.rubric_blob == blob
     )
     return int(connection.execute(pending).scalar_one())
+
+
+def batches_told(connection: Connection, critic: str) -> str | None:
+    """Return in words how the critic's open batches stand, or its last one; None where it has none."""
+    counts: Mapping[str, int] = dict(
+        connection.execute(
+            select(BATCH.c.status, func.sum(BATCH.c.requests))
+            .where(BATCH.c.critic == critic, BATCH.c.status.in_(("sending", "sent")))
+            .group_by(BATCH.c.status)
+        ).all()
+    )
+    newest = (
+        select(BATCH.c.status, BATCH.c.reason)
+        .where(BATCH.c.critic == critic)
+        .order_by(BATCH.c.seq.desc())
+        .limit(1)
+    )
+    last = connection.execute(newest).first()
+    if last is None:
+        return None
+    parts = []
+    if counts:
+        parts.append(f"{sum(counts.values()):,} requests are at the provider")
+    if last.reason:
+        parts.append(f"the last batch {_WORDS[last.status]}: {last.reason}")
+    return "; ".join(parts) or None
+
+
+_WORDS = {
+    "sending": "is being sent",
+    "sent": "waits",
+    "ended": "ended",
+    "failed": "was not run",
+    "lost": "was lost",
+}
 
 
 def _calls(asked: Asked, after_seq: int) -> Any:

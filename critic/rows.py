@@ -14,6 +14,8 @@ NO_INPUT = "no input text was sent"
 #: How the reason of a call that was left out of a sample begins, and of one that waited for money in vain.
 NOT_SAMPLED = "not sampled"
 NO_BUDGET = "no budget"
+#: When a row that waits for a batch is due: the end of the year 9999. The queue's index then never meets it.
+NOT_BY_ITSELF_MS = 253_402_300_799_000
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class NewScore:
 
     Attributes:
         stratum, inclusion, uniform, urgency: its place in the sample, see `critic.sampling.Choice`.
+        batch: 0 where it waits for a batch (`critic.batches`) instead of being asked by itself.
     """
 
     call_seq: int
@@ -36,6 +39,7 @@ class NewScore:
     inclusion: float = 1.0
     uniform: bool = False
     urgency: float = 0.0
+    batch: int | None = None
 
 
 @dataclass(frozen=True)

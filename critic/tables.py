@@ -61,6 +61,15 @@ class Score(SQLModel, table=True):
             postgresql_where=text("status = 'deferred'"),
         ),
         Index("score_changed", "changed"),
+        # What waits for a batch, and what is or was in one.
+        Index(
+            "score_batched",
+            "critic",
+            "batch",
+            "seq",
+            sqlite_where=text("batch is not null"),
+            postgresql_where=text("batch is not null"),
+        ),
     )
 
     seq: int | None = Field(default=None, primary_key=True, sa_type=Seq)
@@ -95,7 +104,7 @@ class Score(SQLModel, table=True):
     output_tokens: int | None = None
     #: how many of `input_tokens` came from the provider's cache
     cached_input_tokens: int | None = None
-    #: probability that the critic gave to anything but the seven levels; NULL where it could answer nothing else
+    #: probability that the critic gave to anything but the seven levels; NULL where it could say nothing else
     label_mass: float | None = None
     #: share of the texts' characters that the critic was shown, 0..1
     seen_share: float | None = None
@@ -124,6 +133,10 @@ class Score(SQLModel, table=True):
     urgency: float = Field(default=0.0, sa_column_kwargs={"server_default": "0"})
     #: when it first found no money; 14 days after, it is skipped
     deferred_at_ms: int | None = Field(default=None, sa_type=BigInteger)
+    #: the batch that asks or asked about it (`CriticBatch.seq`); 0: waits for one; NULL: asked by itself
+    batch: int | None = Field(default=None, sa_type=BigInteger)
+    #: which request of its batch: the first `seq` of the rows that share it
+    batch_request: int | None = Field(default=None, sa_type=BigInteger)
 
 
 class GuardReading(SQLModel, table=True):
@@ -262,6 +275,43 @@ class Reservation(SQLModel, table=True):
     uniform: bool
     #: when its rows' lease ends: whoever held it is dead then, and it is settled in full
     until_ms: int = Field(sa_type=BigInteger)
+    #: the batch it is held for, which outlives any worker; NULL for a request of a worker's own
+    batch: int | None = Field(default=None, sa_type=BigInteger)
+
+
+#: sending: written down before it is sent, and until it is known whether it was. sent: at the provider.
+#: ended: its answers are kept. failed: the provider ran none of it. lost: nobody knows what became of it.
+BATCH_STATUSES = ("sending", "sent", "ended", "failed", "lost")
+
+
+class CriticBatch(SQLModel, table=True):
+    """Requests that were handed to a provider's batch endpoint in one piece."""
+
+    __tablename__ = "critic_batch"
+    __table_args__ = (
+        CheckConstraint(f"status in {BATCH_STATUSES}", name="batch_status_known"),
+        Index(
+            "critic_batch_open",
+            "critic",
+            sqlite_where=text("status in ('sending', 'sent')"),
+            postgresql_where=text("status in ('sending', 'sent')"),
+        ),
+    )
+
+    seq: int | None = Field(default=None, primary_key=True, sa_type=Seq)
+    critic: str
+    project_id: int
+    #: random; the lease token of its rows, and what the provider is given to find it by
+    mark: str = Field(unique=True)
+    status: str = "sending"
+    #: the provider's name for it; NULL until the provider has said it
+    provider_id: str | None = None
+    requests: int
+    #: what became of it, or what stands in its way, in words a page can show
+    reason: str | None = None
+    created_at_ms: int = Field(sa_type=BigInteger)
+    sent_at_ms: int | None = Field(default=None, sa_type=BigInteger)
+    ended_at_ms: int | None = Field(default=None, sa_type=BigInteger)
 
 
 class SampleCount(SQLModel, table=True):

@@ -10,8 +10,11 @@ from collections.abc import Sequence
 from functools import partial
 
 from critic import queue
+from critic.batches import give_up_others
+from critic.batches_lane import BatchLane, Waits
 from critic.calls import waiting_rows
 from critic.drivers.base import Driver
+from critic.drivers.batching import batcher_of
 from critic.drivers.local import LocalDriver
 from critic.lane import PASS_ON_ROWS, PAUSE_MS, Lane
 from critic.pace import Pace
@@ -39,6 +42,7 @@ class Worker:
         local: LocalDriver,
         *,
         pause_ms: int = PAUSE_MS,
+        batch_waits: Waits | None = None,
     ) -> None:
         self._work = work
         self.taking = Taking(work, local, poll_s=settings.critic_poll_s, polarity=settings.signal_polarity)
@@ -52,6 +56,11 @@ class Worker:
                 pause_ms=pause_ms,
             )
             for driver in drivers
+        ]
+        self._batch_lanes = [
+            BatchLane(work, driver, batcher, poll_s=settings.critic_poll_s, waits=batch_waits)
+            for driver in drivers
+            if (batcher := batcher_of(driver)) is not None
         ]
         purses = {
             driver.name: lane.purse
@@ -74,6 +83,7 @@ class Worker:
                 group.create_task(self._wake_all(stop))
                 parts = [group.create_task(self.taking.run(stop))]
                 parts += [group.create_task(lane.run(stop)) for lane in self._lanes]
+                parts += [group.create_task(lane.run(stop)) for lane in self._batch_lanes]
                 if self._upkeep is not None:
                     parts.append(group.create_task(self._upkeep.run(stop)))
                 await asyncio.wait(parts)
@@ -92,6 +102,9 @@ class Worker:
         plan, now_ms = self._work.plan, self._work.clock_ms()
         for critic in plan.critics:
             await self._work.write(partial(resume_critic, critic=critic, now_ms=now_ms))
+        give_up = partial(give_up_others, critics=plan.critics, limit=PASS_ON_ROWS, now_ms=now_ms)
+        while await self._work.write(give_up):
+            continue
         after_seq = 0
         while True:
             rows = await self._work.read(

@@ -37,6 +37,11 @@ POLL_S = 1.0
     help="Only such calls: provider, model, prompt, prompt_version, environment, release. Repeatable.",
 )
 @click.option("--critic", help="Who answers: one of LOWLIGHT_CRITIC. Default: the first.")
+@click.option(
+    "--batch",
+    is_flag=True,
+    help="Ask by the provider's batch endpoint: within a day, at its lower price (OpenAI chat, Anthropic).",
+)
 @click.option("--yes", is_flag=True, help="Do not ask whether to go on.")
 @click.option("--dry-run", is_flag=True, help="Count calls and cost; make nothing.")
 @click.option("--no-wait", is_flag=True, help="Return once the work is made; the server goes on with it.")
@@ -46,6 +51,7 @@ def command(
     until: datetime | None,
     fields: tuple[str, ...],
     critic: str | None,
+    batch: bool,
     yes: bool,
     dry_run: bool,
     no_wait: bool,
@@ -59,6 +65,7 @@ def command(
     body = {
         "rubric": rubric,
         "critic": critic,
+        "batch": batch,
         "since": since.replace(tzinfo=UTC).isoformat(),
         # Fixed now, so that both passes mean the same calls.
         "until": (until.replace(tzinfo=UTC) if until else datetime.now(UTC)).isoformat(),
@@ -66,7 +73,7 @@ def command(
     }
     with _asking(settings) as (ask, address):
         found = _all_pages(ask, {**body, "dry_run": True}, "Counting")
-        _tell(found, rubric)
+        _tell(found, rubric, batch=batch)
         if not found.to_ask or dry_run:
             return
         if not yes:
@@ -144,7 +151,7 @@ def _counter(what: str) -> Iterator[Callable[[int], None]]:
         click.echo("\r", nl=False, err=True)
 
 
-def _tell(found: "RescorePage", rubric: str) -> None:
+def _tell(found: "RescorePage", rubric: str, *, batch: bool) -> None:
     what = f"{rubric} {found.version[:10]} by {found.critic}"
     if not found.to_ask:
         click.echo(f"Nothing to do: of {found.calls:,} calls each has an answer under {what}.")
@@ -157,14 +164,30 @@ def _tell(found: "RescorePage", rubric: str) -> None:
         click.echo(f"They will cost about {cost:.2f} USD, by the mean of the last {found.cost_n} answers.")
     else:
         click.echo("They cost nothing.")
+    if batch:
+        click.echo(_batch_told(found.batch_factor))
+
+
+def _batch_told(factor: float | None) -> str:
+    when = "By batch: the answers come within a day"
+    if factor is None:
+        return f"{when}; what a batch saves is unknown, as the price is (LOWLIGHT_PRICES)."
+    if factor == 1.0:
+        return f"{when}; the price table knows no lower price for a batch."
+    return f"{when}, at {factor:g} of the price, which is in the figure above where there is one."
 
 
 def _wait(ask: Ask, body: dict[str, Any], made: int) -> None:
     """Show a bar until nothing of this version waits. Ctrl-C ends the waiting, not the work."""
+    told: str | None = None
     with click.progressbar(length=max(1, made), label="Scoring", file=sys.stderr) as bar:
         while True:
             # One page past the end reads no call: only what waits is asked for.
-            waiting = ask({**body, "after": 2**62}).waiting
+            page = ask({**body, "after": 2**62})
+            if page.batches and page.batches != told:
+                told = page.batches
+                click.echo(f"\n{told}", err=True)
+            waiting = page.waiting
             done = max(0, made - waiting)
             bar.update(done - bar.pos)
             if not waiting:

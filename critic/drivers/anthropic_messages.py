@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from critic.drivers.anthropic_batches import AnthropicBatcher
 from critic.drivers.base import (
     CannotJudge,
     Case,
@@ -75,14 +76,18 @@ class AnthropicMessages:
     def _client(self) -> "anthropic.AsyncAnthropic":
         """The SDK's client, opened at the first request."""
         if self._opened is None:
-            import anthropic
-
-            if self._watch:
-                client = anthropic.DefaultAsyncHttpxClient(event_hooks=self._watch.hooks())
-                self._options["http_client"] = client
-            # Spans would carry the texts to wherever this process's traces go.
-            self._opened = anthropic.AsyncAnthropic(max_retries=0, open_telemetry=False, **self._options)
+            self._opened = self._open()
         return self._opened
+
+    def _open(self) -> "anthropic.AsyncAnthropic":
+        import anthropic
+
+        options = self._options
+        if self._watch:
+            client = anthropic.DefaultAsyncHttpxClient(event_hooks=self._watch.hooks())
+            options = {**options, "http_client": client}
+        # Spans would carry the texts to wherever this process's traces go.
+        return anthropic.AsyncAnthropic(max_retries=0, open_telemetry=False, **options)
 
     def at_most(self, case: Case) -> Usage:
         """See `Driver.at_most`; all draws together."""
@@ -91,7 +96,7 @@ class AnthropicMessages:
 
     async def judge(self, case: Case) -> Sequence[Verdict]:
         """See `Driver.judge`. Draws that were refused are left out; one answered draw is an answer."""
-        return verdicts_of(await three(lambda: self._draw(case)), case.rubrics)
+        return verdicts_of(await three(lambda: self._draw(case)), case.names)
 
     async def explain(self, case: Case, shares: Sequence[float]) -> Words | Verdict:
         """See `critic.drivers.explaining.Explaining`."""
@@ -105,6 +110,17 @@ class AnthropicMessages:
         )
         text = text_in(message)
         return words_of(text, about(message)) if isinstance(text, str) else text
+
+    def batcher(self) -> AnthropicBatcher:
+        """See `critic.drivers.batching.Batching`."""
+        return AnthropicBatcher(
+            self.name,
+            client=self._open,
+            timeout_s=self._timeout_s,
+            bodies=lambda case: [request_of(case, self._model)] * DRAWS,
+            failure_of=self._failure,
+            parse=draw_of,
+        )
 
     async def close(self) -> None:
         """Close the connections."""

@@ -82,6 +82,11 @@ class Case:
     reading: "Reading"
     seen_share: float = 1.0
 
+    @property
+    def names(self) -> list[str]:
+        """The rubrics' names, in their order."""
+        return [rubric.name for rubric in self.rubrics]
+
 
 @dataclass(frozen=True)
 class Usage:

@@ -10,6 +10,7 @@ from typing import Any
 from critic.drivers.address import Address
 from critic.drivers.base import Case, Unusable, Usage, Verdict, tokens_at_most
 from critic.drivers.chat import PATH, VIEW_CHARS_MAX, Choice, choice_of, length_of, messages_of
+from critic.drivers.chat_batches import ChatBatcher
 from critic.drivers.draws import DRAWS, Draw, levels_in, schema_of, three, verdicts_of
 from critic.drivers.explaining import Words, explain_by_chat
 from critic.drivers.limits import Limits
@@ -46,6 +47,8 @@ class ChatDraws:
         self.name = name
         self.view_chars_max = view_chars_max or VIEW_CHARS_MAX
         self._address = address
+        self._api_key = api_key
+        self._timeout_s = timeout_s
         self._posting = Posting(name, address.base_url, api_key, timeout_s, watch)
 
     @property
@@ -60,11 +63,24 @@ class ChatDraws:
 
     async def judge(self, case: Case) -> Sequence[Verdict]:
         """See `Driver.judge`."""
-        return verdicts_of(await three(lambda: self._draw(case)), case.rubrics)
+        return verdicts_of(await three(lambda: self._draw(case)), case.names)
 
     async def explain(self, case: Case, shares: Sequence[float]) -> Words | Verdict:
         """See `critic.drivers.explaining.Explaining`."""
         return await explain_by_chat(self._posting, self._address, case, shares)
+
+    def batcher(self) -> ChatBatcher:
+        """See `critic.drivers.batching.Batching`."""
+        return ChatBatcher(
+            self.name,
+            self._address,
+            api_key=self._api_key,
+            timeout_s=self._timeout_s,
+            requests_a_case=DRAWS,
+            bodies=lambda case: [request_of(case, self._address)] * DRAWS,
+            parse=draw_of,
+            verdicts=verdicts_of,
+        )
 
     async def close(self) -> None:
         """Close the connections."""

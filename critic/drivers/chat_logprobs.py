@@ -23,6 +23,8 @@ from critic.drivers.base import (
     tokens_at_most,
 )
 from critic.drivers.chat import PATH, VIEW_CHARS_MAX, Choice, choice_of, length_of, messages_of
+from critic.drivers.chat_batches import ChatBatcher
+from critic.drivers.draws import Draw
 from critic.drivers.explaining import Words, explain_by_chat
 from critic.drivers.limits import Limits
 from critic.drivers.posting import Posting
@@ -62,6 +64,8 @@ class ChatLogprobs:
         self.name = name
         self.view_chars_max = view_chars_max or VIEW_CHARS_MAX
         self._address = address
+        self._api_key = api_key
+        self._timeout_s = timeout_s
         self._top = TOP_LOGPROBS[0]
         self._posting = Posting(name, address.base_url, api_key, timeout_s, watch)
 
@@ -87,6 +91,21 @@ class ChatLogprobs:
         """See `critic.drivers.explaining.Explaining`."""
         return await explain_by_chat(self._posting, self._address, case, shares)
 
+    def batcher(self) -> ChatBatcher:
+        """See `critic.drivers.batching.Batching`."""
+        return ChatBatcher(
+            self.name,
+            self._address,
+            api_key=self._api_key,
+            timeout_s=self._timeout_s,
+            requests_a_case=1,
+            bodies=lambda case: [
+                request_of(case, rubric, self._address, self._top) for rubric in case.rubrics
+            ],
+            parse=self._verdict,
+            verdicts=lambda outcomes, _names: [one for one in outcomes if not isinstance(one, Draw)],
+        )
+
     async def close(self) -> None:
         """Close the connections."""
         await self._posting.close()
@@ -109,6 +128,13 @@ class ChatLogprobs:
             if isinstance(choice, Choice) and not choice.logprobs:
                 raise CriticMisconfigured(_no_logprobs(self.name))
             return verdict_of(choice) if isinstance(choice, Choice) else choice
+
+    def _verdict(self, completion: Mapping[str, Any]) -> Verdict:
+        """Return the verdict of a completion that came in a batch."""
+        choice = choice_of(completion)
+        if isinstance(choice, Choice) and not choice.logprobs:
+            return Unusable(_no_logprobs(self.name))
+        return verdict_of(choice) if isinstance(choice, Choice) else choice
 
 
 def _no_logprobs(name: str) -> str:

@@ -82,13 +82,14 @@ def levels_in(text: str) -> Mapping[str, Any] | Unusable:
     return levels if isinstance(levels, dict) else Unusable("the answer is no JSON object")
 
 
-def verdicts_of(draws: Sequence[Draw | Verdict], rubrics: Sequence[Rubric]) -> list[Verdict]:
-    """Return one verdict per rubric. A draw that was refused is left out; one answered draw is an answer.
+def verdicts_of(draws: Sequence[Draw | Verdict], names: Sequence[str]) -> list[Verdict]:
+    """Return one verdict per rubric's name.
 
+    A draw that was refused is left out; one answered draw is an answer.
     All draws count for what it used, the refused ones too; one that says nothing leaves the whole unknown.
     """
     answered = [draw for draw in draws if isinstance(draw, Draw)]
-    parts = len(rubrics)
+    parts = len(names)
     tokens_in = in_parts(_total(draws, "input_tokens"), parts)
     tokens_out = in_parts(_total(draws, "output_tokens"), parts)
     cached = in_parts(_total(draws, "cached_input_tokens"), parts)
@@ -106,10 +107,10 @@ def verdicts_of(draws: Sequence[Draw | Verdict], rubrics: Sequence[Rubric]) -> l
             for i in range(parts)
         ]
     verdicts: list[Verdict] = []
-    for i, rubric in enumerate(rubrics):
-        drawn = [level for draw in answered if (level := _level(draw.levels.get(rubric.name))) is not None]
+    for i, name in enumerate(names):
+        drawn = [level for draw in answered if (level := _level(draw.levels.get(name))) is not None]
         if not drawn:
-            verdicts.append(Unusable(f"no draw gave {rubric.name} a level from 1 to {LEVELS}"))
+            verdicts.append(Unusable(f"no draw gave {name} a level from 1 to {LEVELS}"))
             continue
         verdicts.append(
             Answer(

@@ -180,5 +180,5 @@ def test_whatever_a_chat_server_sends_is_read_without_a_crash(sent: dict[str, An
     drawn = draw_of(message)
     if isinstance(drawn, Draw):
         assert isinstance(json.loads(content), dict), "only a text that is the whole object"
-    for verdict in verdicts_of([drawn], RUBRICS):
+    for verdict in verdicts_of([drawn], [rubric.name for rubric in RUBRICS]):
         sound(verdict)

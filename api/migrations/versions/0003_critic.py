@@ -27,10 +27,15 @@ def upgrade() -> None:
     _explanations()
     _sampling()
     _money()
+    _batches()
 
 
 def downgrade() -> None:
     """Take it away again."""
+    op.drop_index("score_batched", "score")
+    for name in ("batch_request", "batch"):
+        op.drop_column("score", name)
+    op.drop_table("critic_batch")
     for table in ("sample_count", "reservation", "critic_day"):
         op.drop_table(table)
     op.drop_index("score_deferred", "score")
@@ -123,6 +128,7 @@ def _money() -> None:
         sa.Column("usd", sa.Float(), nullable=False),
         sa.Column("uniform", sa.Boolean(), nullable=False),
         sa.Column("until_ms", sa.BigInteger(), nullable=False),
+        sa.Column("batch", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("seq"),
     )
     op.create_index("reservation_until", "reservation", ["until_ms"])
@@ -136,4 +142,42 @@ def _money() -> None:
         sa.Column("chosen", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("project_id", "critic", "day", "stratum"),
         sqlite_with_rowid=False,
+    )
+
+
+def _batches() -> None:
+    op.add_column("score", sa.Column("batch", sa.BigInteger(), nullable=True))
+    op.add_column("score", sa.Column("batch_request", sa.BigInteger(), nullable=True))
+    op.create_index(
+        "score_batched",
+        "score",
+        ["critic", "batch", "seq"],
+        sqlite_where=sa.text("batch is not null"),
+        postgresql_where=sa.text("batch is not null"),
+    )
+    op.create_table(
+        "critic_batch",
+        sa.Column("seq", _SEQ, nullable=False),
+        sa.Column("critic", _TEXT(), nullable=False),
+        sa.Column("project_id", sa.Integer(), nullable=False),
+        sa.Column("mark", _TEXT(), nullable=False),
+        sa.Column("status", _TEXT(), nullable=False),
+        sa.Column("provider_id", _TEXT(), nullable=True),
+        sa.Column("requests", sa.Integer(), nullable=False),
+        sa.Column("reason", _TEXT(), nullable=True),
+        sa.Column("created_at_ms", sa.BigInteger(), nullable=False),
+        sa.Column("sent_at_ms", sa.BigInteger(), nullable=True),
+        sa.Column("ended_at_ms", sa.BigInteger(), nullable=True),
+        sa.CheckConstraint(
+            "status in ('sending', 'sent', 'ended', 'failed', 'lost')", name="batch_status_known"
+        ),
+        sa.PrimaryKeyConstraint("seq"),
+        sa.UniqueConstraint("mark"),
+    )
+    op.create_index(
+        "critic_batch_open",
+        "critic_batch",
+        ["critic"],
+        sqlite_where=sa.text("status in ('sending', 'sent')"),
+        postgresql_where=sa.text("status in ('sending', 'sent')"),
     )
