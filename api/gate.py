@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 #: A body as it travels, and as it unpacks.
 WIRE_BYTES_MAX = 16 * 1024 * 1024
 UNZIPPED_BYTES_MAX = 64 * 1024 * 1024
+#: What is unpacked in one go.
+GZIP_WINDOW_BYTES = 16 * 1024
 
 SECURITY_HEADERS = (
     (
@@ -171,15 +173,28 @@ def packing(request: Request) -> str | None:
 def gunzip(packed: bytes, bytes_max: int = UNZIPPED_BYTES_MAX) -> bytes:
     """Unpack gzip, one member or several, never holding more than `bytes_max` of it.
 
+    The work grows with the body alone, however many members it has: what follows a member is handed back as
+    a copy, and the rest of a body copied for each of 800,000 members took minutes.
+
     Raises:
         Refused: 413 where there is more, 400 where it is broken or cut short.
     """
     parts = []
     left = bytes_max
-    while packed:
-        member = zlib.decompressobj(wbits=31)
+    at = 0
+    member = None
+    while at < len(packed):
+        window = packed[at : at + GZIP_WINDOW_BYTES]
+        at += len(window)
+        if member is None:
+            if parts:
+                # Zeros between members, and behind the last one, are padding.
+                window = window.lstrip(b"\0")
+                if not window:
+                    continue
+            member = zlib.decompressobj(wbits=31)
         try:
-            part = member.decompress(packed, left + 1)
+            part = member.decompress(window, left + 1)
         except zlib.error as error:
             raise Refused(400, "bad_gzip", f"The body is not gzip: {error}.") from None
         left -= len(part)
@@ -187,10 +202,12 @@ def gunzip(packed: bytes, bytes_max: int = UNZIPPED_BYTES_MAX) -> bytes:
             raise Refused(
                 413, "too_large", f"The body unpacks to more than {bytes_max >> 20} MiB; send fewer at once."
             )
-        if not member.eof:
-            raise Refused(400, "bad_gzip", "The gzip body is cut short.")
         parts.append(part)
-        packed = member.unused_data.lstrip(b"\0")
+        if member.eof:
+            at -= len(member.unused_data)
+            member = None
+    if member is not None:
+        raise Refused(400, "bad_gzip", "The gzip body is cut short.")
     return b"".join(parts)
 
 
