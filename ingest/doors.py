@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection as Pipe
+from multiprocessing.reduction import ForkingPickler
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
@@ -50,22 +51,25 @@ def serve_door(store: Store, pipe: Pipe) -> threading.Thread:
     """Run a child's jobs until it hangs up; returns the thread that does so."""
 
     def _serve() -> None:
+        # Whatever goes wrong with one job is its answer: a child that gets none waits for ever.
         while True:
             try:
-                job = pipe.recv()
+                sent = pipe.recv_bytes()
             except (EOFError, OSError):
                 return
             answer: tuple[Any, Exception | None]
             try:
-                answer = (store.write(job), None)
+                answer = (store.write(ForkingPickler.loads(sent)), None)
             except IngestError as error:
                 answer = (None, error)
-            except Exception as error:
+            except Exception as error:  # also a job that this process cannot read
                 answer = (None, StoreUnavailable(f"{type(error).__name__}: {error}"))
             try:
                 pipe.send(answer)
             except OSError:
                 return
+            except Exception as error:  # a result that cannot be pickled; nothing of it was sent
+                pipe.send((None, StoreUnavailable(f"{type(error).__name__}: {error}")))
 
     thread = threading.Thread(target=_serve, name="lowlight-door", daemon=True)
     thread.start()

@@ -1,6 +1,7 @@
 """Child processes: they read and write through the server's store, are started again, and stop when told."""
 
 import os
+import threading
 import time
 from functools import partial
 from multiprocessing.synchronize import Event
@@ -25,6 +26,30 @@ def add(connection: Connection, name: str) -> str:
 def fail(_connection: Connection) -> None:
     """A job with a mistake in it."""
     raise ValueError("a mistake")
+
+
+class UnreadableByTheServer(str):
+    """What a child can send and nobody can read."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return fail, (None,)
+
+
+def answers_with_a_lock(_connection: Connection) -> object:
+    """A job whose result cannot be pickled."""
+    return threading.Lock()
+
+
+def is_not_kept_waiting(_settings: Settings, store: Store, stop: Event) -> None:
+    """A child whose jobs cannot travel, one on the way there and one on the way back, and that goes on."""
+    found = []
+    for job in (partial(add, name=UnreadableByTheServer()), answers_with_a_lock):
+        try:
+            store.write(job)
+        except StoreUnavailable as error:
+            found.append(str(error))
+    store.write(partial(add, name=" and ".join(found)))
+    stop.wait()
 
 
 def writes_and_reads(_settings: Settings, store: Store, stop: Event) -> None:
@@ -95,3 +120,14 @@ def test_a_child_that_dies_is_started_again(
     child.stop()
     assert [name.split(" by ")[0] for name in found] == ["begun 0", "begun 1"]
     assert len({name.split(" by ")[1] for name in found}) == 2
+
+
+def test_a_job_that_cannot_travel_fails_and_keeps_its_child_from_nothing(
+    settings: Settings, empty: OpenStore
+) -> None:
+    child = Child("test", is_not_kept_waiting, settings, empty)
+    [found] = wait_for(empty, 1)
+    child.stop()
+    unreadable, unpicklable = found.split(" and ")
+    assert unreadable == "ValueError: a mistake"
+    assert "cannot pickle" in unpicklable
