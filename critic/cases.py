@@ -107,11 +107,14 @@ def _judgements(
     view_of, fence = call.view(), new_fence()
     # By view and, where rubrics are asked apart, by rubric.
     by_view: dict[tuple[Shown, str], list[tuple[Leased, Rubric]]] = {}
+    shown: dict[str, Shown] = {}
     for row, rubric in asked:
         try:
             view = _UNSEEN
             if driver.reads_view:
-                view = rubric.show(view_of, fence, chars_max=driver.view_chars_max)
+                if rubric.view_blob not in shown:
+                    shown[rubric.view_blob] = rubric.show(view_of, fence, chars_max=driver.view_chars_max)
+                view = shown[rubric.view_blob]
         except Exception as error:  # a template meets texts its author never saw
             log.warning("the view of %s could not be rendered", rubric.name, exc_info=True)
             reason = f"the view could not be rendered: {type(error).__name__}: {error}"

@@ -69,7 +69,9 @@ class Lane:
         self._lease_ms = int((4 * timeout_s + 60) * 1000)
         self._rubrics: dict[str, Rubric] = {rubric.blob: rubric for rubric in work.plan.rubrics}
         self._ready: deque[Judgement] = deque()
-        self._judging: set[asyncio.Task[None]] = set()
+        #: by task, when it was sent; oldest first
+        self._judging: dict[asyncio.Task[None], float] = {}
+        self._refilling: asyncio.Task[None] | None = None
         self._in_hand: dict[int, Leased] = {}
         self._leasing: asyncio.Future[list[Leased]] | None = None
         self._ask_at = 0.0
@@ -82,9 +84,14 @@ class Lane:
             async with asyncio.TaskGroup() as group:
                 while not stop.is_set():
                     news.clear()
-                    await self._refill()
                     self._start(group)
+                    if self._refilling is None and (wanted := self._wanted()):
+                        # Beside the judging: a slot that frees meanwhile takes what is ready.
+                        self._refilling = group.create_task(self._refill(wanted))
+                        self._refilling.add_done_callback(self._refilled)
                     await _set_within(news, self._pace.held_s() or self._poll_s)
+                if self._refilling is not None:
+                    await self._refilling
                 self._give_back_ready()
         finally:
             await self._driver.close()
@@ -101,13 +108,15 @@ class Lane:
                 self._in_hand |= {row.seq: row for row in await self._leasing}
         return [self._untouched(row) for row in self._in_hand.values()]
 
-    async def _refill(self) -> None:
-        """Lease ahead of the slots, so that a freed one never waits for the database."""
-        wanted = self._pace.limit - len(self._ready)
+    def _wanted(self) -> int:
+        """Return how many calls to lease now, ahead of the slots, so that none waits for the database."""
         if self._work.has_new_rows(self._driver.name):
             self._ask_at = 0.0
-        if 2 * wanted <= self._pace.limit or time.monotonic() < self._ask_at:
-            return
+        wanted = self._pace.limit - len(self._ready)
+        return 0 if 2 * wanted <= self._pace.limit or time.monotonic() < self._ask_at else wanted
+
+    async def _refill(self, wanted: int) -> None:
+        """Make judgements ready of at most `wanted` calls."""
         leased = await self._lease(wanted)
         if len({row.call_seq for row in leased}) < wanted:
             self._ask_at = time.monotonic() + self._poll_s
@@ -149,18 +158,39 @@ class Lane:
         """Put a judgement into every free slot."""
         if self._driver.name in self._work.paused():
             self._give_back_ready()
-        while self._ready and len(self._judging) < self._pace.limit and not self._pace.held_s():
+        if not self._ready or self._pace.held_s():
+            return
+        free = self._pace.limit + self._hung() - len(self._judging)
+        while self._ready and free > 0:
             judgement = self._ready.popleft()
             left_ms = judgement.rows[0].lease_until_ms - self._work.clock_ms()
             if left_ms < self._timeout_s * 1000:
                 self._give_back(judgement)
                 continue
             task = group.create_task(self._judge(judgement))
-            self._judging.add(task)
+            self._judging[task] = time.monotonic()
             task.add_done_callback(self._done)
+            free -= 1
+
+    def _hung(self) -> int:
+        """Return how many judgements hold no slot because their provider seems to have forgotten them.
+
+        At most as many as there are slots, so that no more than twice the limit are ever in flight.
+        """
+        before = time.monotonic() - self._pace.hung_after_s()
+        hung = 0
+        for sent_at in self._judging.values():
+            if sent_at > before:
+                break
+            hung += 1
+        return min(hung, self._pace.limit)
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        self._judging.discard(task)
+        self._judging.pop(task, None)
+        self._work.news(self._driver.name).set()
+
+    def _refilled(self, _task: asyncio.Task[None]) -> None:
+        self._refilling = None
         self._work.news(self._driver.name).set()
 
     async def _judge(self, judgement: Judgement) -> None:
@@ -184,7 +214,7 @@ class Lane:
             self._book(self._purse.in_doubt(judgement))
             raise
         else:
-            await self._answered()
+            await self._answered(answer_ms / 1000)
             costs_usd = self._purse.costs_usd(verdicts)
             for (row, verdict), cost_usd in zip(pairs, costs_usd, strict=True):
                 self._hand_in(self._finished(row, verdict, judgement, answer_ms, cost_usd))
@@ -194,8 +224,8 @@ class Lane:
         if spend is not None:
             self._work.hand_in(spend)
 
-    async def _answered(self) -> None:
-        self._pace.answered()
+    async def _answered(self, took_s: float) -> None:
+        self._pace.answered(took_s)
         self._pace.obey(self._driver.limits, len(self._judging) - 1)
         if self._was_paused:
             self._was_paused = False

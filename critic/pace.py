@@ -4,6 +4,7 @@ Flow: critic.lane tells each answer or failure, and what the provider's headers 
 `limit`, `wait_s`, `held_s`. Pure but for the clock.
 """
 
+import math
 import random
 import time
 from collections.abc import Callable
@@ -16,6 +17,11 @@ WAIT_MAX_S = 300.0
 #: After so many rounds without one answer nothing is sent for a while, whatever waits.
 ROUNDS_IN_VAIN_MAX = 5
 HOLD_MAX_S = 60.0
+#: An answer that takes so many times as long as usual, and at least this long, is taken for hung.
+HUNG_FACTOR = 5.0
+HUNG_MIN_S = 1.0
+#: "As usual" is the mean of about so many answers, and is known from the first so many on.
+USUAL_OF = 50
 
 
 class Pace:
@@ -35,6 +41,8 @@ class Pace:
         self._fell_at = clock()
         self._in_vain = 0
         self._held_until = 0.0
+        self._usual_s = 0.0
+        self._answers = 0
 
     @property
     def limit(self) -> int:
@@ -45,8 +53,17 @@ class Pace:
         """Return for how many seconds nothing is to be sent; 0 where something may."""
         return max(0.0, self._held_until - self._clock())
 
-    def answered(self) -> None:
+    def hung_after_s(self) -> float:
+        """Return after how many seconds without an answer a judgement no longer keeps others from its slot.
+
+        It is waited for up to the time limit all the same. Infinite while too few answers have come to tell.
+        """
+        return max(HUNG_MIN_S, HUNG_FACTOR * self._usual_s) if self._answers >= USUAL_OF else math.inf
+
+    def answered(self, took_s: float) -> None:
         """The provider answered, be it with a refusal."""
+        self._answers += 1
+        self._usual_s += (took_s - self._usual_s) / min(self._answers, USUAL_OF)
         self._in_vain = 0
         self._held_until = 0.0
         self._limit = min(self._limit_max, self._limit + 1)

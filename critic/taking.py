@@ -173,6 +173,8 @@ class _Waiting:
 
 def _waiting(connection: Connection) -> _Waiting:
     todo = waiting_todo(connection, TAKE_MAX)
+    if not todo:
+        return _Waiting((), {}, set(), {}, {})
     call_seqs = sorted({row.call_seq for row in todo})
     taken = taken_already(connection, call_seqs)
     signalled = sorted({row.call_seq for row in todo if row.reason == "signal"} & taken)

@@ -1,5 +1,7 @@
 """The critic against a loopback OpenAI, through the real SDK: answers, refusals and all that goes wrong."""
 
+import asyncio
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,7 +9,10 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, text
+from starlette.responses import Response
 
+from critic.pace import USUAL_OF
+from critic.queue import Backlog
 from ingest.settings import Settings
 from ingest.store import OpenStore
 from tests.providers.loopback import Fault, running
@@ -243,6 +248,33 @@ def test_a_hung_call_starves_nobody_and_is_tried_again(
     asked_again = [place for place, is_hung in enumerate(hung) if is_hung][2]
     assert hung[:asked_again].count(False) >= 16, "16 calls passed the two that hung"
     assert {"call-0", "call-1"} <= {row["call_id"] for row in rows if row["attempts"] > 1}
+
+
+def test_calls_are_judged_while_every_slot_waits_for_an_answer_that_may_never_come(
+    settings: Settings, store: OpenStore, provider: DecisionsProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    respond, forgotten = provider.respond, threading.Event()
+    forgotten.set()
+
+    async def forgets(sent: Any, sound: Callable[[], bytes]) -> Response:
+        while "HANG" in sent.case and forgotten.is_set():
+            await asyncio.sleep(0.01)
+        return await respond(sent, sound)
+
+    def all_others_are_scored(backlog: Backlog) -> bool:
+        if forgotten.is_set() and backlog.by_status.get("scored", 0) == USUAL_OF + 20:
+            assert backlog.pending == 4
+            forgotten.clear()
+        return backlog.todo + backlog.pending == 0
+
+    monkeypatch.setattr(provider, "respond", forgets)
+    narrow = settings.model_copy(update={"critic_in_flight_max": 4})
+    calls = [{"input": "HANG"} if USUAL_OF <= i < USUAL_OF + 4 else {} for i in range(USUAL_OF + 24)]
+    send(store, narrow, *calls)
+    judge(narrow, store, until=all_others_are_scored)
+    assert {row["status"] for row in scores(store)} == {"scored"}
+    assert provider.in_flight_most == 8, "the four that hang, and four beside them"
+    assert len(provider.requests) == len(calls), "what answered late was waited for"
 
 
 def test_an_answer_that_drips_ends_at_the_time_limit_and_its_tries_are_bounded(
