@@ -179,7 +179,7 @@ def gunzip(packed: bytes, bytes_max: int = UNZIPPED_BYTES_MAX) -> bytes:
     Raises:
         Refused: 413 where there is more, 400 where it is broken or cut short.
     """
-    parts = []
+    parts: list[bytes] = []
     left = bytes_max
     at = 0
     member = None
