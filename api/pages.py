@@ -24,6 +24,7 @@ from dashboards.filters import (
     CallsQuery,
     CasesQuery,
     LatencyQuery,
+    PersonQuery,
     WeekId,
     WeekQuery,
     WindowQuery,
@@ -39,12 +40,14 @@ from dashboards.pages import (
     cohorts,
     critic,
     latency,
+    person,
     rubric,
     rubrics,
     score,
     this_week,
     worst,
 )
+from dashboards.queries.person import Per
 from dashboards.render import Frame, as_json, render, static_files
 from ingest.settings import Settings
 from ingest.store import Store
@@ -212,6 +215,30 @@ def get_call(request: Request, call_id: str, store: StoreDep, settings: Settings
     return _html("call.html", page, _frame(request, settings, "calls", f"{request.url.path}.json"))
 
 
+@router.get("/users/{user_id:path}")
+def get_user(
+    request: Request,
+    user_id: str,
+    asked: Annotated[PersonQuery, Query()],
+    store: StoreDep,
+    settings: SettingsDep,
+) -> Response:
+    """A user: the worst of each week, what they did, their calls."""
+    return _person(request, "user", user_id, asked, store, settings)
+
+
+@router.get("/sessions/{session_id:path}")
+def get_session(
+    request: Request,
+    session_id: str,
+    asked: Annotated[PersonQuery, Query()],
+    store: StoreDep,
+    settings: SettingsDep,
+) -> Response:
+    """A session: the worst in it, what users did, its calls in order."""
+    return _person(request, "session", session_id, asked, store, settings)
+
+
 @router.get("/latency")
 @router.get("/latency.json")
 def get_latency(
@@ -322,6 +349,30 @@ def error_page(request: Request, error: Refused) -> Response:
     response = _html("error.html", shown, _frame(request, settings, "", ""))
     response.status_code = error.status
     return response
+
+
+def _person(
+    request: Request, per: Per, name: str, asked: PersonQuery, store: Store, settings: Settings
+) -> Response:
+    """Answer with a user or a session. An id may itself end in ".json": then its twin ends in it twice."""
+    now = datetime.now(UTC)
+    twin = name.endswith(".json")
+    with store.read() as connection:
+        page = person.build(connection, settings, per, name.removesuffix(".json"), asked, now)
+        if page is None and twin:
+            page, twin = person.build(connection, settings, per, name, asked, now), False
+    if page is None:
+        shown = name.removesuffix(".json") if twin else name
+        raise Refused(
+            404,
+            f"no_such_{per}",
+            f"No call names the {per} {shown!r}; they may not have come yet, or were erased.",
+        )
+    if twin:
+        return _json(page)
+    query = f"?{request.url.query}" if request.url.query else ""
+    frame = _frame(request, settings, "worst", f"{request.url.path}.json{query}")
+    return _html("person.html", page, frame)
 
 
 def _page(

@@ -106,6 +106,13 @@ class CallsQuery(PagedQuery):
     q: Text | None = Field(None, description="Text to find in inputs and outputs; ASCII case is ignored.")
 
 
+class PersonQuery(Asked):
+    """A user's or a session's calls, read in pages."""
+
+    limit: int = Field(ROWS, ge=1, le=ROWS_MAX, description="Calls at most.")
+    cursor: str | None = Field(None, max_length=200, description="`next_cursor` of the answer before.")
+
+
 class WorstQuery(PagedQuery):
     """Whose worst experiences to list, worst first."""
 

@@ -36,9 +36,9 @@ class Curve:
 
 @dataclass(frozen=True)
 class ShareTick:
-    """A share on the vertical axis: `y` in pixels, and the quantile that it is."""
+    """A share on the vertical axis: in words, `y` in pixels, and the quantile that it is."""
 
-    share: float
+    words: str
     y: float
     quantile: str
 
@@ -67,7 +67,7 @@ def curve_chart(latencies: Latencies) -> CurveChart | None:
     least = min([point.slower for group in groups for point in group.curve if point.slower > 0] or [0.01])
     decades = max(1, math.ceil(-math.log10(max(least, SHARE_MIN))))
     shares = tuple(
-        ShareTick(10.0**-decade, round(HEIGHT * decade / decades, 1), _quantile(decade))
+        ShareTick(f"{100 * 10.0**-decade:g} %", round(HEIGHT * decade / decades, 1), _quantile(decade))
         for decade in range(decades + 1)
     )
     curves = tuple(
