@@ -82,9 +82,13 @@ def state_of(case: CaseShown) -> str:
         case "nominated":
             return "Nobody has taken it on yet."
         case "picked":
-            return f"Taken on{_by(case)}; why it happened is not written down yet."
+            who = next((event.who for event in reversed(case.history) if event.what == "picked"), "")
+            by = f" by {who}" if who else ""
+            if case.root_cause:
+                return f"Taken on{by}; a fix is not out yet."
+            return f"Taken on{by}; why it happened is not written down yet."
         case "root_cause":
-            return f"Its root cause is known{_by(case)}; a fix is not out yet."
+            return "Its root cause is known; a fix is not out yet."
         case "fixed" if proof is None:
             return "A fix is out; the calls since are looked at within a day."
         case "fixed" if proof is not None:
@@ -101,6 +105,8 @@ def next_of(case: CaseShown) -> str:
     match case.status:
         case "so_far" | "nominated":
             return "Read its worst calls, then take it on, or make another cohort the case."
+        case "picked" | "reopened" if case.root_cause:
+            return "Check that the root cause is the right one, then enter what the next fix came with."
         case "picked" | "reopened":
             return "Find out why it happened, and write it down."
         case "root_cause":
@@ -167,7 +173,3 @@ def _closed(case: CaseShown) -> str:
 def _last(case: CaseShown, what: str) -> str:
     """Return the words of the newest event of a kind; "" where there is none."""
     return next((event.words for event in reversed(case.history) if event.what == what), "")
-
-
-def _by(case: CaseShown) -> str:
-    return f" by {case.owner}" if case.owner and case.status == "picked" else ""

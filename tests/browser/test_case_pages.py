@@ -48,7 +48,7 @@ def test_from_the_first_screen_to_the_proof_of_the_fix(case_site: Site, page: Pa
     next_step = _section(page, "What to do next")
     next_step.get_by_label("Your name").fill("Ada Ǆ")
     next_step.get_by_role("button", name="Take it on").click()
-    _state(page).to_contain_text("Taken on; why it happened is not written down yet.")
+    _state(page).to_contain_text("Taken on by Ada Ǆ; why it happened is not written down yet.")
 
     next_step.get_by_label("Root cause").fill(f"The template lost a brace.\n{HOSTILE}")
     assert next_step.get_by_label("Your name").input_value() == "Ada Ǆ", "who they are is kept"
