@@ -121,7 +121,7 @@ def next_of(case: CaseShown) -> str:
 
 
 def steps_of(case: CaseShown) -> tuple[Step, ...]:
-    """Return the steps of a case; the first that is not done is "now"."""
+    """Return the steps of a case; the first that is not done is "now", unless it is closed."""
     proof = verdict_of(case)
     proven = proof is not None and proof.verdict == "fixed"
     steps = (
@@ -131,7 +131,8 @@ def steps_of(case: CaseShown) -> tuple[Step, ...]:
         ("fix", "fix out", case.fix is not None),
         ("prove", "proven" if proven else "closed", case.status == "verified"),
     )
-    now = next((to_do for to_do, _done, is_done in steps if not is_done), "")
+    # closed by hand, a case may have steps that were never made
+    now = "" if case.status == "verified" else next(to_do for to_do, _done, is_done in steps if not is_done)
     return tuple(
         Step(done if is_done else to_do, "done" if is_done else "now" if to_do == now else "later")
         for to_do, done, is_done in steps
