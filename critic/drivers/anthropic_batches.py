@@ -89,8 +89,7 @@ class AnthropicBatcher:
             async for batch in client.messages.batches.list(limit=100):
                 if batch.created_at.timestamp() < since_s:
                     break
-                counts = batch.request_counts
-                n = counts.processing + counts.succeeded + counts.errored + counts.canceled + counts.expired
+                n = _requests_in(batch.request_counts)
                 if n == sought.requests and batch.id not in sought.known:
                     candidates.append(batch)
             return candidates
@@ -118,6 +117,7 @@ class AnthropicBatcher:
 
         async def _read(client: "anthropic.AsyncAnthropic") -> None:
             nonlocal whole
+            said = (await client.messages.batches.retrieve(provider_id)).request_counts
             lines = _lines(await client.messages.batches.results(provider_id, timeout=WHOLE_BATCH_S))
             async for line in lines:
                 if line is None:
@@ -125,6 +125,8 @@ class AnthropicBatcher:
                 elif isinstance(line.custom_id, str):
                     # A line that is there twice is one answer; the first that came counts.
                     outcomes.setdefault(line.custom_id, self._outcome(line.result))
+            # The file may also break off at the end of a line.
+            whole &= len(outcomes) >= _requests_in(said)
 
         gone = BatchGone(f"{self.name} no longer keeps the results of {provider_id}")
         await self._asked(_read, within_s=WHOLE_BATCH_S, on_404=gone)
@@ -205,6 +207,11 @@ class AnthropicBatcher:
         except (anthropic.APIError, ValueError, AttributeError) as error:
             # The SDK does not validate what it parsed: a field may be missing.
             raise CriticUnavailable(f"{self.name} sent what no batch looks like: {short(error)}") from error
+
+
+def _requests_in(counts: Any) -> int:
+    """Return how many requests a batch has; all kinds sum to that at any time."""
+    return int(counts.processing + counts.succeeded + counts.errored + counts.canceled + counts.expired)
 
 
 async def _lines(results: AsyncIterator[Any]) -> AsyncIterator[Any]:

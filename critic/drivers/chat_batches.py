@@ -11,7 +11,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from critic.drivers.address import Address
-from critic.drivers.base import Case, CriticError, CriticMisconfigured, CriticUnavailable, Verdict
+from critic.drivers.base import (
+    Case,
+    CriticError,
+    CriticMisconfigured,
+    CriticUnavailable,
+    Verdict,
+    count_in,
+)
 from critic.drivers.batching import (
     WHOLE_BATCH_S,
     BatchGone,
@@ -137,16 +144,16 @@ class ChatBatcher:
     async def fetch(self, provider_id: str) -> Results:
         """See `Batcher.fetch`."""
         batch = await self._batch(provider_id)
-        outcomes: dict[str, Outcome] = {}
+        answered: dict[str, Outcome] = {}
+        failed: dict[str, Outcome] = {}
         whole = True
-        for file_id in (batch.output_file_id, batch.error_file_id):
+        for file_id, outcomes in ((batch.output_file_id, answered), (batch.error_file_id, failed)):
             if file_id:
                 content, complete = await self._content(file_id)
                 whole &= await asyncio.to_thread(self._read, content, outcomes) and complete
-        counts = batch.request_counts
-        if batch.status == "completed" and counts and len(outcomes) < counts.completed:
-            whole = False
-        return Results(outcomes, whole)
+        # A file may also break off at the end of a line.
+        said = count_in(batch.request_counts, "completed")
+        return Results({**failed, **answered}, whole and len(answered) >= (said or 0))
 
     async def forget(self, provider_id: str) -> None:
         """See `Batcher.forget`."""

@@ -10,6 +10,7 @@ import orjson
 from sqlalchemy import text
 
 from critic import drivers, queue
+from critic.batches_lane import Waits
 from critic.drivers.base import Driver
 from critic.drivers.local import LocalDriver
 from critic.money import money_for
@@ -73,6 +74,7 @@ def judge(
     until: Callable[[queue.Backlog], bool] | None = None,
     pause_ms: int = 60_000,
     clock_ms: Callable[[], int] = now_ms,
+    batch_waits: Waits | None = None,
 ) -> queue.Backlog:
     """Run a worker until nothing waits (or `until` says so), stop it, and return what is left."""
     ended = until or (lambda backlog: backlog.todo == 0 and backlog.pending == 0)
@@ -87,7 +89,7 @@ def judge(
             clock_ms=clock_ms,
         )
         reader = local[0] if local else LocalDriver(settings.base_rate)
-        worker = Worker(settings, work, made, reader, pause_ms=pause_ms)
+        worker = Worker(settings, work, made, reader, pause_ms=pause_ms, batch_waits=batch_waits)
         stop = asyncio.Event()
         running = asyncio.create_task(worker.run(stop))
         until_s = time.monotonic() + WAIT_S
