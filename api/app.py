@@ -32,7 +32,7 @@ from api import (
 )
 from api.bodies import Bodies
 from api.drops import ClientDrops
-from api.errors import Refused, refusal_of
+from api.errors import Refused, refusal_of, refusal_of_fields
 from api.gate import Gate, allowed_hosts
 from api.metrics import CONTENT_TYPE, metrics_of
 from api.openapi import document
@@ -154,10 +154,7 @@ def _say_errors_in_one_shape(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(_request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"][1:]) or None
-        message = str(first["msg"]).removeprefix("Value error, ")
-        return Refused(422, "invalid", message, field=field).response()
+        return refusal_of_fields(error.errors()).response()
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:

@@ -3,6 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from starlette.responses import Response
 
 
@@ -67,3 +69,26 @@ def refusal_of(error: Exception) -> Refused | None:
     if isinstance(error, StoreUnavailable):
         return Refused(503, "store_unavailable", str(error), retry_after_s=5)
     return None
+
+
+def refusal_of_fields(problems: "Sequence[Any]") -> Refused:
+    """Return how HTTP says what is wrong with a query or a body that FastAPI has read; the first is told.
+
+    Args:
+        problems: pydantic's, as `RequestValidationError.errors()` has them: each place begins with "query",
+            "path" or "body".
+    """
+    from ingest.rejections import in_our_words
+
+    first = problems[0]
+    kind, context = first["type"], first.get("ctx", {})
+    if kind == "json_invalid":
+        return Refused(400, "bad_json", f"The body is not JSON: {context.get('error', 'it cannot be read')}.")
+    field = ".".join(str(part) for part in first["loc"][1:])
+    if not field and kind == "missing":
+        return Refused(422, "invalid", "The body is missing; send a JSON object.")
+    # What a receipt says of an empty field, to leave it out, is wrong of a field that is needed.
+    words = "must not be empty" if kind == "string_too_short" else in_our_words(kind, context)
+    if kind == "value_error":
+        return Refused(422, "invalid", words, field=field or None)
+    return Refused(422, "invalid", f"{field or 'The body'} {words}.", field=field or None)

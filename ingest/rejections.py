@@ -25,8 +25,12 @@ def what_is_wrong(problem: ValidationError) -> tuple[str, str]:
         return where[0], "must be a text or a list of messages, each an object"
     if where and where[0] == "context" and first["type"] != "too_long":
         return where[0], "must be a text or a list of texts"
-    words = _WORDS.get(first["type"], _OTHERWISE)
-    return ".".join(where), words(first.get("ctx", {}))
+    return ".".join(where), in_our_words(first["type"], first.get("ctx", {}))
+
+
+def in_our_words(kind: str, ctx: dict[str, Any]) -> str:
+    """Return what is wrong by pydantic's name for it, as what a field must be: "must be at least 0"."""
+    return _WORDS.get(kind, _OTHERWISE)(ctx)
 
 
 def not_a_number(value: bool, field: str) -> str:
@@ -38,6 +42,7 @@ def not_a_number(value: bool, field: str) -> str:
 _UNKNOWN = "leave it out where it is unknown"
 _NO_TIME = "is no time; send ISO 8601 such as 2026-11-22T08:15:00Z"
 _PATTERNS = {
+    r"^\d{4}-W\d{2}$": "is no ISO week; write one as 2026-W47",
     "^[0-9a-fA-F]{64}$": "must be a SHA-256: 64 hexadecimal digits",
     r"^[A-Za-z][A-Za-z0-9_.:-]{0,63}$": "must be a name: a letter, then up to 63 letters, digits or _ . : -",
 }
@@ -80,4 +85,10 @@ _WORDS: dict[str, Callable[[dict[str, Any]], str]] = {
     "datetime_object_invalid": lambda _: _NO_TIME,
     "datetime_future": lambda _: _NO_TIME,
     "timezone_offset": lambda _: _NO_TIME,
+    "datetime_from_date_type": lambda _: _NO_TIME,
+    "extra_forbidden": lambda _: "is nothing that is taken here; /openapi.json names what is",
+    "literal_error": lambda ctx: f"must be {ctx['expected']}",
+    "model_attributes_type": lambda _: "must be an object",
+    "bool_type": lambda _: "must be true or false",
+    "bool_parsing": lambda _: "must be true or false",
 }

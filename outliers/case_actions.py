@@ -187,7 +187,7 @@ def verify(connection: Connection, project_id: int, week_id: str, by: By, becaus
         raise CannotDo(f"The case of {week_id} has no fix yet; enter it first, then its calls can prove it.")
     verdict = "too_early" if case.proof is None else case.proof.verdict.verdict
     if verdict != "fixed" and not because:
-        said = "its calls were not looked at yet" if case.proof is None else case.proof.verdict.sentence
+        said = "its calls were not looked at yet." if case.proof is None else case.proof.verdict.sentence
         raise CannotDo(
             f"The fix is not proven: {said} To close the case all the same, say why in `because`.", "because"
         )

@@ -164,14 +164,14 @@ def test_another_cohort_or_a_call_of_it_can_be_picked(case_settings: Settings) -
         ("pick", {"rank": 99}, 422, "rank", "no cohort of rank 99"),
         ("pick", {"call_id": "nobody"}, 422, "call_id", "No call has the id"),
         ("pick", {"rank": 1, "call_id": "call-1"}, 422, None, "not both"),
-        ("root_cause", {}, 422, "root_cause", "required"),
-        ("root_cause", {"root_cause": "   "}, 422, "root_cause", "at least 1"),
-        ("fixed", {"promt_version": "v8"}, 422, "promt_version", "not permitted"),
-        ("fixed", {"at": "yesterday"}, 422, "at", "datetime"),
+        ("root_cause", {}, 422, "root_cause", "root_cause is missing."),
+        ("root_cause", {"root_cause": "   "}, 422, "root_cause", "must not be empty"),
+        ("fixed", {"promt_version": "v8"}, 422, "promt_version", "is nothing that is taken"),
+        ("fixed", {"at": "yesterday"}, 422, "at", "send ISO 8601"),
         ("fixed", {"at": "2100-01-01T00:00:00Z"}, 409, "at", "future"),
         ("fixed", {"at": "2001-01-01T00:00:00Z"}, 409, "at", "older than the first bad call"),
         ("fixed", {"link": "javascript:alert(1)"}, 422, "link", "https://"),
-        ("note", {"note": "x" * 10_001}, 422, "note", "at most 10000"),
+        ("note", {"note": "x" * 10_001}, 422, "note", "more than 10000 characters"),
         ("reopen", {}, 409, None, "is open"),
         ("look", {}, 409, None, "no fix yet"),
     ],
@@ -219,3 +219,24 @@ def test_the_terminal_works_without_a_server(case_settings: Settings) -> None:
     )
     assert run.exit_code != 0
     assert "at" in str(run.exception)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code", "field", "words"),
+    [
+        (b"x", 400, "bad_json", None, "not JSON"),
+        (b"", 422, "invalid", None, "send a JSON object"),
+        (b"[]", 422, "invalid", None, "The body must be an object."),
+        (b"{}", 422, "invalid", "note", "note is missing."),
+        (b'{"note": 5}', 422, "invalid", "note", "note must be a string."),
+        (b'{"note": "n", "bye": 1}', 422, "invalid", "bye", "bye is nothing that is taken here"),
+    ],
+)
+def test_a_body_that_is_none_is_told_by_field_and_remedy(
+    service_cases: str, body: bytes, status: int, code: str, field: str | None, words: str
+) -> None:
+    headers = {"Content-Type": "application/json"}
+    answer = httpx.post(f"{service_cases}/{WEEK.id}/note", content=body, headers=headers)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error.get("field")) == (status, code, field)
+    assert words in error["message"]
