@@ -98,7 +98,18 @@ class CallsQuery(PagedQuery):
     version: Text | None = Field(None, description="Prompt version.")
     provider: Text | None = Field(None, description="Provider.")
     model: Text | None = Field(None, description="Model.")
+    environment: Text | None = Field(None, description="Environment.")
+    release: Text | None = Field(None, description="Release of the application.")
     outcome: Literal["answered", "failed", "aborted"] | None = Field(None, description="How it ended.")
+    finish_reason: Text | None = Field(None, description="Why the model stopped, as its provider says it.")
+    error: Text | None = Field(None, description="Type of a failed call's error.")
+    guard: Text | None = Field(
+        None, description="Kind of failure that the guard sees: truncated, wrong_language, refusal ..."
+    )
+    status: Literal["pending", "scored", "ungraded", "refused", "failed", "deferred", "skipped"] | None = (
+        Field(None, description="Calls with at least one critic's answer of this status.")
+    )
+    language: Text | None = Field(None, description="Language of the input, ISO 639-1.")
     user: Text | None = Field(None, description="The application's id of a user.")
     session: Text | None = Field(None, description="The application's id of a session.")
     signal: Text | None = Field(None, description="Calls with at least one signal of this kind.")

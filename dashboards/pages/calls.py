@@ -10,6 +10,7 @@ from dashboards.dateline import Dateline, dateline
 from dashboards.filters import CallsQuery, Window, window_of
 from dashboards.panels import Panel, panel
 from dashboards.queries.calls import CallList, Newest, count_calls, list_calls, newest_call
+from dashboards.queries.facets import Facets, facets
 from dashboards.queries.slices import Choices, choices
 from dashboards.words import count, duration, many, shorten
 from ingest.settings import Settings
@@ -27,6 +28,7 @@ class CallsPage:
         window: the time that the list speaks of.
         list: the calls.
         n_window: calls in the window, whatever the filters.
+        facets: what the list can be narrowed by, counted among the window's newest calls.
         choices: what prompt, version and model can be filtered by.
         newest: the newest call of all; data None in an empty store.
     """
@@ -37,6 +39,7 @@ class CallsPage:
     window: Window
     list: Panel[CallList]
     n_window: Panel[int]
+    facets: Panel[Facets]
     choices: Panel[Choices]
     newest: Panel[Newest | None]
 
@@ -59,6 +62,7 @@ def build(connection: Connection, settings: Settings, asked: CallsQuery, now: da
         window=window,
         list=found,
         n_window=n_window,
+        facets=panel("Counts", connection, lambda: facets(connection, DEFAULT_PROJECT, window, asked)),
         choices=panel("Filters", connection, lambda: choices(connection, DEFAULT_PROJECT)),
         newest=panel(
             "Newest call", connection, lambda: newest_call(connection, DEFAULT_PROJECT, settings.zone)

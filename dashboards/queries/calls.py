@@ -1,7 +1,8 @@
 """Lists of calls: newest first, filtered, with a bounded search in their texts.
 
 Flow: `CallsQuery` -> `list_calls` (keyset pages over the call_started index) -> `CallLine` rows. Texts
-are read for the rows of one page only, and in a search for a bounded time.
+are read for the rows of one page only. Where a filter has no index, and in a search, calls are looked for
+back from the newest for a bounded time; the answer says how far that went.
 """
 
 import re
@@ -14,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Select, func, or_, select
 
+from critic.tables import GuardReading, Score
 from dashboards.filters import CallsQuery, Window
 from dashboards.queries import AnyRow
 from dashboards.queries.grades import Grade, grades_of
@@ -23,15 +25,22 @@ from dashboards.words import moment
 from ingest.packing import plain
 from ingest.tables import Call, CallText, Signal, Slice, columns
 from outliers.errors import BadCursor
+from outliers.frame import KIND_FROM
 from outliers.tables import Experience
 from outliers.weeks import week_of
 
 CALL, TEXT, SIGNAL, SLICE = columns(Call), columns(CallText), columns(Signal), columns(Slice)
-EXPERIENCE = columns(Experience)
+EXPERIENCE, GUARD, SCORE = columns(Experience), columns(GuardReading), columns(Score)
 
-#: How long one search reads texts before it answers with what it has and where it stands.
-SEARCH_TIME_S = 0.08
-_SEARCH_CHUNK = 500
+#: How long one list is looked for before the answer says what was found and how far back that reaches.
+SEARCH_TIME_S = 0.06
+#: Calls looked at at once: at first, and at most; of a search in texts always as many as at first.
+_CHUNK, _CHUNK_MAX = 500, 2_000
+#: Filters that no index answers: calls that match may be rare, and a window can have millions.
+_WALKED = (
+    *("prompt", "version", "provider", "model", "environment", "release", "outcome"),
+    *("finish_reason", "error", "guard", "status", "language", "q"),
+)
 #: A thumb may be stamped a little before the answer that it is about.
 _EARLY_SIGNAL_MS = 86_400_000
 
@@ -80,7 +89,7 @@ class CallList:
     Attributes:
         calls: newest first.
         next_cursor: where to go on; None at the window's end.
-        searched_back_to: how far back a text search looked that did not reach the window's start, UTC.
+        searched_back_to: how far back was looked where that did not reach the window's start, UTC.
     """
 
     calls: tuple[CallLine, ...]
@@ -107,9 +116,10 @@ def list_calls(
     Raises:
         BadCursor: `asked.cursor` is not one of this list.
     """
-    statement = _matching(connection, project_id, window, asked)
-    if asked.q:
-        return _search(connection, statement, asked, critics)
+    few = asked.user is not None or asked.session is not None or asked.signal is not None
+    if asked.q or (not few and any(getattr(asked, name) is not None for name in _WALKED)):
+        return _walk(connection, project_id, window, asked, critics)
+    statement = matching(connection, project_id, window, asked)
     rows = connection.execute(statement.limit(asked.limit + 1)).all()
     more = len(rows) > asked.limit
     rows = rows[: asked.limit]
@@ -169,15 +179,36 @@ def _lines() -> Select[Any]:
     ).select_from(CALL.outerjoin(EXPERIENCE, EXPERIENCE.c.call_seq == CALL.c.seq))
 
 
-def _matching(connection: Connection, project_id: int, window: Window, asked: CallsQuery) -> Select[Any]:
-    """The lines that match, newest first, from the cursor on."""
+def newest_in(project_id: int, window: Window, limit: int) -> Select[Any]:
+    """Keys and times of a window's newest calls, whatever they are; the index has all that this takes."""
+    return (
+        select(CALL.c.seq, CALL.c.started_at_ms)
+        .where(
+            CALL.c.project_id == project_id,
+            CALL.c.started_at_ms >= window.since_ms,
+            CALL.c.started_at_ms < window.until_ms,
+        )
+        .order_by(CALL.c.started_at_ms.desc(), CALL.c.seq.desc())
+        .limit(limit)
+    )
+
+
+def matching(
+    connection: Connection, project_id: int, window: Window, asked: CallsQuery, *, by_key: bool = False
+) -> Select[Any]:
+    """The lines that match, newest first, from the cursor on; the words searched for aside.
+
+    Args:
+        by_key: the keys of a few calls will be given, by which the database shall find them.
+    """
     started_at_ms = CALL.c.started_at_ms
-    if asked.user is not None or asked.session is not None:
+    if by_key or asked.user is not None or asked.session is not None:
         started_at_ms = not_by_start()
     statement = (
         _lines()
         .where(
-            CALL.c.project_id == project_id,
+            # with a sum no index holds it: SQLite would walk the whole project instead of the keys
+            (CALL.c.project_id + 0 if by_key else CALL.c.project_id) == project_id,
             started_at_ms >= window.since_ms,
             started_at_ms < window.until_ms,
         )
@@ -188,12 +219,16 @@ def _matching(connection: Connection, project_id: int, window: Window, asked: Ca
         "prompt_version": asked.version,
         "provider": asked.provider,
         "model": asked.model,
+        "environment": asked.environment,
+        "release": asked.release,
     }
     wanted = {name: value for name, value in fields.items() if value is not None}
     if wanted:
         statement = statement.where(CALL.c.slice_id.in_(slice_ids(connection, project_id, wanted)))
     for column, value in (
         (CALL.c.outcome, asked.outcome),
+        (CALL.c.finish_reason, asked.finish_reason),
+        (CALL.c.error_type, asked.error),
         (CALL.c.user_id, asked.user),
         (CALL.c.session_id, asked.session),
     ):
@@ -209,7 +244,25 @@ def _matching(connection: Connection, project_id: int, window: Window, asked: Ca
             SIGNAL.c.call_seq.is_not(None),
         )
         statement = statement.where(CALL.c.seq.in_(about))
+    for condition in _read_by_others(asked):
+        statement = statement.where(condition)
     return _from_cursor(statement, asked.cursor) if asked.cursor else statement
+
+
+def _read_by_others(asked: CallsQuery) -> list[Any]:
+    """What the guard and the critics must have said of a call."""
+    of_call = GUARD.c.call_seq == CALL.c.seq
+    conditions: list[Any] = []
+    if asked.guard is not None:
+        seen = (of_call, GUARD.c.kind == asked.guard, GUARD.c.p_fail >= KIND_FROM)
+        conditions.append(select(GUARD.c.call_seq).where(*seen).exists())
+    if asked.language is not None:
+        spoken = (of_call, GUARD.c.input_language == asked.language)
+        conditions.append(select(GUARD.c.call_seq).where(*spoken).exists())
+    if asked.status is not None:
+        answer = (SCORE.c.call_seq == CALL.c.seq, SCORE.c.occasion == "", SCORE.c.status == asked.status)
+        conditions.append(select(SCORE.c.seq).where(*answer).exists())
+    return conditions
 
 
 def _from_cursor(statement: Select[Any], cursor: str) -> Select[Any]:
@@ -228,29 +281,33 @@ def _cursor(row: AnyRow) -> str:
     return f"{row.started_at_ms}.{row.seq}"
 
 
-def _search(
-    connection: Connection, statement: Select[Any], asked: CallsQuery, critics: list[str]
+def _walk(
+    connection: Connection, project_id: int, window: Window, asked: CallsQuery, critics: list[str]
 ) -> CallList:
-    """Walk back through the matching calls in chunks and keep those whose texts hold `asked.q`."""
+    """Walk back through the window's calls in chunks and keep those that match, until the time is up."""
     deadline = time.monotonic() + SEARCH_TIME_S
+    statement = matching(connection, project_id, window, asked, by_key=True)
     found: list[AnyRow] = []
-    chunk = connection.execute(statement.limit(_SEARCH_CHUNK)).all()
-    while chunk:
-        hits = _with_words(connection, [row.seq for row in chunk], asked.q or "")
-        for row in chunk:
-            if row.seq in hits:
-                found.append(row)
-                if len(found) == asked.limit:
-                    return CallList(
-                        lines_of(connection, found, critics), _cursor(row), moment(row.started_at_ms)
-                    )
-        last = chunk[-1]
-        if len(chunk) < _SEARCH_CHUNK:
-            break
+    cursor, size = asked.cursor, _CHUNK
+    while True:
+        newest = newest_in(project_id, window, size)
+        chunk = connection.execute(_from_cursor(newest, cursor) if cursor else newest).all()
+        if not chunk:
+            return CallList(lines_of(connection, found, critics), None)
+        rows = connection.execute(statement.where(CALL.c.seq.in_([row.seq for row in chunk]))).all()
+        if asked.q:
+            hits = _with_words(connection, [row.seq for row in rows], asked.q)
+            rows = [row for row in rows if row.seq in hits]
+        found += rows[: asked.limit + 1 - len(found)]
+        if len(found) > asked.limit:
+            last = found[asked.limit - 1]
+            return CallList(lines_of(connection, found[:-1], critics), _cursor(last))
+        if len(chunk) < size:
+            return CallList(lines_of(connection, found, critics), None)
+        cursor = _cursor(chunk[-1])
         if time.monotonic() > deadline:
-            return CallList(lines_of(connection, found, critics), _cursor(last), moment(last.started_at_ms))
-        chunk = connection.execute(_from_cursor(statement, _cursor(last)).limit(_SEARCH_CHUNK)).all()
-    return CallList(lines_of(connection, found, critics), None)
+            return CallList(lines_of(connection, found, critics), cursor, moment(chunk[-1].started_at_ms))
+        size = _CHUNK if asked.q else min(2 * size, _CHUNK_MAX)
 
 
 def _with_words(connection: Connection, seqs: list[int], words: str) -> set[int]:
