@@ -32,12 +32,15 @@ def insert_rows(
     columns: tuple[str, ...],
     rows: Sequence[tuple[Any, ...]],
     on_conflict: str = "",
+    *,
+    insert: str = "INSERT",
 ) -> int:
     """Insert rows of plain values (JSON columns as text already); return how many the database took.
 
     Args:
         columns: the names that the values of each row stand for, in order.
         on_conflict: an ON CONFLICT clause, in the words that SQLite and PostgreSQL share.
+        insert: SQLite's "INSERT OR ROLLBACK" where a violated constraint may end the whole transaction.
     """
     mark = _mark(connection)
     cursor = cursor_of(connection)
@@ -50,7 +53,7 @@ def insert_rows(
             size //= 2
             continue
         values = tuple(chain.from_iterable(rows[start : start + size]))
-        cursor.execute(_insert(table, columns, size, on_conflict, mark), values)
+        cursor.execute(_insert(insert, table, columns, size, on_conflict, mark), values)
         taken += cursor.rowcount
         start += size
     return taken
@@ -96,10 +99,10 @@ def _mark(connection: Connection) -> str:
 
 
 @lru_cache(maxsize=512)
-def _insert(table: str, columns: tuple[str, ...], n: int, on_conflict: str, mark: str) -> str:
+def _insert(insert: str, table: str, columns: tuple[str, ...], n: int, on_conflict: str, mark: str) -> str:
     row = f"({', '.join([mark] * len(columns))})"
     # Names come from our own tables, values are parameters.
-    into = f'INSERT INTO "{table}" ({", ".join(columns)}) VALUES '  # noqa: S608
+    into = f'{insert} INTO "{table}" ({", ".join(columns)}) VALUES '
     return f"{into}{', '.join([row] * n)} {on_conflict}".rstrip()
 
 

@@ -1,12 +1,11 @@
 """The writer's jobs for calls: find what is new, number it, write it with all that hangs on it.
 
-Flow: `ingest.intake` hands `KeepCalls` to the writer with prepared rows -> call, call_text, todo,
+Flow: `ingest.one_call`, `ingest.otlp` -> `keep_calls` with prepared rows -> call, call_text, todo,
 latency_count, end_user, and the signals that waited. Everything is written once per new call, in the
 transaction that makes it new: a call that comes again changes nothing.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from sqlalchemy import Connection, func, insert, select
@@ -34,50 +33,24 @@ class Kept(NamedTuple):
     slices: dict[SliceKey, int]
 
 
-@dataclass(frozen=True, slots=True)
-class KeepCalls:
-    """The writer's job for one batch of calls; batches that wait together are written together.
-
-    Attributes:
-        slices: ids of slices known from earlier batches; not changed here.
-    """
-
-    project_id: int
-    calls: Sequence[NewCall]
-    slices: dict[SliceKey, int]
-
-    def __call__(self, connection: Connection) -> Kept:
-        """See `keep_calls`."""
-        return keep_calls(connection, self.project_id, self.calls, self.slices)
-
-    @staticmethod
-    def together(connection: Connection, jobs: Sequence["KeepCalls"]) -> list[Kept]:
-        """Run several of these in one set of statements; return what each would have returned alone."""
-        kept: list[Kept | None] = [None] * len(jobs)
-        for project_id in {job.project_id for job in jobs}:
-            ours = [(i, job) for i, job in enumerate(jobs) if job.project_id == project_id]
-            slices: dict[SliceKey, int] = {}
-            for known in {id(job.slices): job.slices for _i, job in ours}.values():
-                slices = known if not slices else {**slices, **known}
-            calls = [call for _i, job in ours for call in job.calls]
-            found = keep_calls(connection, project_id, calls, slices).slices
-            for i, job in ours:
-                kept[i] = Kept(sum(call.seq > 0 for call in job.calls), found)
-        return [one for one in kept if one is not None]
-
-
 def keep_calls(
-    connection: Connection, project_id: int, calls: Sequence[NewCall], slices: dict[SliceKey, int]
+    connection: Connection,
+    project_id: int,
+    calls: Sequence[NewCall],
+    slices: dict[SliceKey, int],
+    *,
+    sole: bool = False,
 ) -> Kept:
     """Write those calls of a batch whose id the project does not have yet; of two alike the first counts.
 
     Args:
         calls: their `seq` is set here: 0 for a call that the project has already.
         slices: ids of slices known from earlier batches; not changed here.
+        sole: there is nothing else in the transaction, so that a failure may end it as a whole.
     """
     if not calls:
         return Kept(0, {})
-    found = _slice_ids(connection, project_id, {call.slice_key for call in calls} - slices.keys())
+    found = slice_ids(connection, project_id, {call.slice_key for call in calls} - slices.keys())
     first = _first_free_seq(connection)
     rows = []
     for seq, call in enumerate(calls, first):
@@ -86,11 +59,20 @@ def keep_calls(
         call.slice_id = found[key] if key in found else slices[key]
         rows.append((seq, project_id, call.slice_id, *call.row))
     names, filled = without_empty(("seq", "project_id", "slice_id", *CALL_COLUMNS), rows, RARE_COLUMNS)
-    taken = insert_rows(connection, "call", names, filled, "ON CONFLICT (project_id, id) DO NOTHING")
+    sqlite = connection.dialect.name == "sqlite"
+    taken = insert_rows(
+        connection,
+        "call",
+        names,
+        filled,
+        "ON CONFLICT (project_id, id) DO NOTHING",
+        # Else SQLite copies each page before it changes, in case a row violates a constraint: half the work.
+        insert="INSERT OR ROLLBACK" if sole and sqlite else "INSERT",
+    )
     fresh = calls if taken == len(calls) else _those_taken(connection, calls, first)
     if not fresh:
         return Kept(0, found)
-    if connection.dialect.name == "sqlite":
+    if sqlite:
         for call in fresh:
             call.pack()
     texts = [(call.seq, *call.text) for call in fresh if call.text is not None]
@@ -123,7 +105,7 @@ def _first_free_seq(connection: Connection) -> int:
     return int(cursor.fetchone()[0])
 
 
-def _slice_ids(connection: Connection, project_id: int, keys: Iterable[SliceKey]) -> dict[SliceKey, int]:
+def slice_ids(connection: Connection, project_id: int, keys: Iterable[SliceKey]) -> dict[SliceKey, int]:
     """Find or make the slices of these keys; past SLICES_MAX of them all share the one named "other"."""
     found: dict[SliceKey, int] = {}
     count: int | None = None
@@ -166,15 +148,19 @@ ON CONFLICT (slice_id, hour, measure, outcome, bucket) DO UPDATE
 SET n = latency_count.n + excluded.n, weight = latency_count.weight + excluded.weight"""
 
 
-def count_latencies(connection: Connection, calls: Sequence[NewCall]) -> None:
-    """Add what each call's `counted` says to the latencies of its slice, hour and outcome."""
+def count_latencies(connection: Connection, calls: Sequence[NewCall], sign: int = 1) -> None:
+    """Add what each call's `counted` says to the latencies of its slice, hour and outcome.
+
+    Args:
+        sign: -1 takes away what was added before.
+    """
     counts: dict[tuple[int, str, int, str, int], tuple[int, float]] = {}
     for call in calls:
         hour = call.started_at_ms // HOUR_MS
         for measure, bucket in call.counted:
             key = (call.slice_id, measure, hour, call.outcome, bucket)
             n, weight = counts.get(key, (0, 0.0))
-            counts[key] = (n + 1, weight + call.weight)
+            counts[key] = (n + sign, weight + sign * call.weight)
     # In the order of the table's own key, so that neighbours find their page at hand.
     rows = [(*key, *counts[key]) for key in sorted(counts)]
     columns = ("slice_id", "measure", "hour", "outcome", "bucket", "n", "weight")

@@ -2,7 +2,9 @@
 
 Flow: `ingest.writer` takes what waits -> `run` inside its transaction -> commit -> `hand_out` to the threads
 and event loops that wait. Jobs of one kind that know how (`Mergeable`) are run as one: eight requests of one
-call each cost the statements of one.
+call each cost the statements of one. Where they are all there is in the transaction they need no savepoint,
+for which SQLite would copy each page before it changes: if one of them fails, the writer rolls everything
+back (`SunkTogether`) and runs them one by one.
 """
 
 import asyncio
@@ -30,8 +32,12 @@ class Mergeable(Protocol):
         """Run alone. May run a second time, where running together was rolled back."""
 
     @staticmethod
-    def together(connection: Connection, jobs: Sequence[Any]) -> list[Any]:
-        """Run several jobs of this class; return their results in order."""
+    def together(connection: Connection, jobs: Sequence[Any], *, sole: bool) -> list[Any]:
+        """Run several jobs of this class; return their results in order.
+
+        Args:
+            sole: there is nothing else in the transaction, so that a failure may end it as a whole.
+        """
 
 
 class Outcome(NamedTuple):
@@ -42,21 +48,36 @@ class Outcome(NamedTuple):
     failure: Exception | None
 
 
-def run(connection: Connection, group: Sequence[tuple[Job, Waiter]]) -> list[Outcome]:
+class SunkTogether(Exception):
+    """A group that ran as one failed; roll its transaction back, then run the jobs `apart` in another."""
+
+
+def run(connection: Connection, group: Sequence[tuple[Job, Waiter]], *, apart: bool = False) -> list[Outcome]:
     """Run a group's jobs in order.
 
+    Args:
+        apart: run each job in a savepoint of its own.
+
     Raises:
+        SunkTogether: the group ran as one, and one of its jobs failed; never when `apart`.
         Exception: the transaction itself broke (a full disk rolls everything back); nothing was kept.
     """
+    if apart:
+        return [Outcome(waiter, *_in_savepoint(connection, job)) for job, waiter in group]
+    kind = _together(group[0])
+    if kind is not None and all(_together(waiting) is kind for waiting in group):
+        try:
+            results = kind(connection, [job for job, _waiter in group], sole=True)
+        except Exception as error:
+            raise SunkTogether from error
+        return _outcomes(group, results)
     outcomes: list[Outcome] = []
     for together, jobs in _runs(group):
         results = None if together is None else _merged(connection, together, [job for job, _ in jobs])
         if results is None:
             outcomes += [Outcome(waiter, *_in_savepoint(connection, job)) for job, waiter in jobs]
         else:
-            outcomes += [
-                Outcome(waiter, result, None) for (_job, waiter), result in zip(jobs, results, strict=True)
-            ]
+            outcomes += _outcomes(jobs, results)
     return outcomes
 
 
@@ -94,9 +115,18 @@ def _runs(
     group: Sequence[tuple[Job, Waiter]],
 ) -> Iterator[tuple[Any, Sequence[tuple[Job, Waiter]]]]:
     """Neighbours that can run together, with how; None where a job runs alone."""
-    for kind, jobs in groupby(group, key=lambda waiting: getattr(waiting[0], "together", None)):
+    for kind, jobs in groupby(group, key=_together):
         neighbours = list(jobs)
         yield (kind if len(neighbours) > 1 else None), neighbours
+
+
+def _together(waiting: tuple[Job, Waiter]) -> Any:
+    """How a job runs with others of its kind; None where it does not know."""
+    return getattr(waiting[0], "together", None)
+
+
+def _outcomes(group: Sequence[tuple[Job, Waiter]], results: Sequence[Any]) -> list[Outcome]:
+    return [Outcome(waiter, result, None) for (_job, waiter), result in zip(group, results, strict=True)]
 
 
 def _merged(connection: Connection, together: Any, jobs: list[Job]) -> list[Any] | None:
@@ -104,7 +134,7 @@ def _merged(connection: Connection, together: Any, jobs: list[Job]) -> list[Any]
     cursor = cursor_of(connection)
     cursor.execute("SAVEPOINT jobs")
     try:
-        results: list[Any] = together(connection, jobs)
+        results: list[Any] = together(connection, jobs, sole=False)
     except Exception as error:
         try:
             cursor.execute("ROLLBACK TO SAVEPOINT jobs")

@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeVar
 from sqlalchemy import Connection, Engine
 
 from ingest.errors import StoreUnavailable, WriterBusy
-from ingest.group import Job, Outcome, Waiter, cause, hand_out, run
+from ingest.group import Job, Outcome, SunkTogether, Waiter, cause, hand_out, run
 
 T = TypeVar("T")
 
@@ -168,8 +168,12 @@ class Writer:
         """Run a group in one transaction, hand out its results, return the connection while it is sound."""
         try:
             connection = connection or self._engine.connect()
-            with connection.begin():
-                outcomes = run(connection, group)
+            try:
+                with connection.begin():
+                    outcomes = run(connection, group)
+            except SunkTogether:
+                with connection.begin():
+                    outcomes = run(connection, group, apart=True)
         except Exception as error:  # locked, full or lost: the whole group was rolled back
             log.error("a group of %d writes was rolled back: %s", len(group), cause(error))
             unavailable = StoreUnavailable(f"The database could not be written: {cause(error)}")

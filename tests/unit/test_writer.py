@@ -14,8 +14,8 @@ from sqlalchemy.exc import IntegrityError
 
 from ingest import writer as writer_module
 from ingest.call_rows import NewCall, new_call
-from ingest.call_writes import KeepCalls
 from ingest.errors import StoreUnavailable, WriterBusy
+from ingest.one_call import KeepCalls
 from ingest.settings import Settings
 from ingest.store import OpenStore, writing_engine
 from ingest.wire import Call
@@ -215,13 +215,17 @@ def test_batches_that_wait_together_are_written_once_and_told_apart(store: OpenS
         assert connection.execute(text("select sum(n) from latency_count")).scalar_one() == 4
 
 
-def test_a_batch_that_cannot_be_written_sinks_none_of_those_written_with_it(store: OpenStore) -> None:
+@pytest.mark.parametrize("beside", [[], ["a job of another kind"]])
+def test_a_batch_that_cannot_be_written_sinks_none_of_those_written_with_it(
+    store: OpenStore, beside: list[str]
+) -> None:
+    """Whether batches are all there is in the transaction, and it is rolled back, or only a part of it."""
     bad = new_calls("good half", "bad half")
     bad[1].row = (*bad[1].row[:3], "unheard-of", *bad[1].row[4:])
-    with ThreadPoolExecutor(3) as pool:
+    with ThreadPoolExecutor(4) as pool:
         held = Held(store)
         jobs = [KeepCalls(1, calls, {}) for calls in (new_calls("x"), bad, new_calls("y"))]
-        futures = waiting(store, jobs, pool)
+        futures = waiting(store, [*map(add, beside), *jobs], pool)[len(beside) :]
         held.let_go()
         with pytest.raises(sqlite3.IntegrityError, match="outcome_known"):
             futures[1].result()
@@ -229,6 +233,7 @@ def test_a_batch_that_cannot_be_written_sinks_none_of_those_written_with_it(stor
     with store.read() as connection:
         assert set(connection.execute(text("select id from call")).scalars()) == {"x", "y"}
         assert connection.execute(text("select sum(n) from latency_count")).scalar_one() == 2
+    assert names(store) >= set(beside)
 
 
 def test_a_coroutine_that_waits_is_told_and_one_that_went_away_is_not_missed(store: OpenStore) -> None:
