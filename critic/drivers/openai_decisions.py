@@ -91,8 +91,11 @@ class OpenAIDecisions:
 
     async def judge(self, case: Case) -> Sequence[Verdict]:
         """See `Driver.judge`."""
+        request = request_of(case, self._model)
         ask = self._client.decisions.with_raw_response.create
-        decision = await self._answer(ask(**request_of(case, self._model)))
+        # The SDK walks typed arguments value by value, a quarter of a request's CPU time; what is in
+        # `extra_body` it sends as it is, in place of the arguments.
+        decision = await self._answer(ask(model=self._model, questions=(), input="", extra_body=request))
         if isinstance(decision, Refused | CannotJudge | Unusable):
             return [decision] * len(case.rubrics)
         return verdicts_of(decision, case.rubrics)
