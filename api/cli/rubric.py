@@ -76,26 +76,40 @@ def show(name: str, folder: Path | None) -> None:
     click.echo("\n".join(f"  {line}".rstrip() for line in rubric.view.splitlines()))
 
 
-@command.command(epilog="Example: lowlight rubric render tone --call call.json   (or the id of a kept call)")
-@click.argument("name")
-@click.option(
-    "--call",
-    "call_or_file",
-    required=True,
-    help="A JSON file with one call, fields as in POST /v1/calls; or the id of a call in the database.",
+@command.command(
+    epilog="Example: lowlight rubric render call.json   (under one rubric: lowlight rubric render tone CALL)"
 )
+@click.argument("named_here", nargs=-1, metavar="[RUBRIC]... CALL")
+@click.option("--call", "call_or_file", help="CALL, where it shall not stand last.")
 @_folder
-def render(name: str, call_or_file: str, folder: Path | None) -> None:
-    """Print what a critic sees of a call under a rubric, fences included.
+def render(named_here: tuple[str, ...], call_or_file: str | None, folder: Path | None) -> None:
+    """Print what a critic sees of a call, fences included: under RUBRIC, or all that are asked about it.
 
-    The fence is random and differs from one time to the next.
+    CALL is a JSON file with one call, fields as in POST /v1/calls, or the id of a call in the database.
+    Rubrics of one view share a request, so that each view is printed once. The fence is random and differs
+    from one time to the next.
     """
-    rubric = named(name, _folder_or_default(folder))
+    names = named_here if call_or_file else named_here[:-1]
+    call_or_file = call_or_file or (named_here[-1] if named_here else None)
+    if call_or_file is None:
+        raise click.UsageError("Name a call: a JSON file, or the id of a call in the database.")
+    folder = _folder_or_default(folder)
+    rubrics = [named(name, folder) for name in names] or load_rubrics(folder)
     file = Path(call_or_file)
     call = _call_in(file) if file.suffix == ".json" or file.is_file() else _kept_call(call_or_file)
-    if not rubric.applies(prompt=call.prompt, model=call.model, tags=call.tags):
-        click.echo(f"Note: {name} applies to {rubric.applies_to}; it is not asked about this call.", err=True)
-    click.echo(rubric.render(call))
+    by_view: dict[str, list[Rubric]] = {}
+    for rubric in rubrics:
+        if rubric.applies(prompt=call.prompt, model=call.model, tags=call.tags):
+            by_view.setdefault(rubric.view_blob, []).append(rubric)
+        else:
+            words = f"{rubric.name} applies to {rubric.applies_to}; it is not asked about this call."
+            click.echo(f"Note: {words}", err=True)
+            if names:
+                by_view.setdefault(rubric.view_blob, []).append(rubric)
+    for alike in by_view.values():
+        if len(rubrics) > 1:
+            click.echo(f"--- {', '.join(rubric.name for rubric in alike)}\n")
+        click.echo(alike[0].render(call))
 
 
 def _folder_or_default(folder: Path | None) -> Path:

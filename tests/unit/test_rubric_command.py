@@ -123,6 +123,30 @@ def test_render_says_when_the_rubric_is_not_asked_about_the_call(tmp_path: Path)
     assert "mine applies to tag tier = new; it is not asked about this call" in done.stderr
 
 
+def test_render_prints_each_view_of_the_rubrics_asked_about_a_call_once(tmp_path: Path) -> None:
+    elsewhere = SOUND + '{% set applies_to = {"prompts": ["another-prompt"]} %}'
+    for name, text in (
+        ("kind", SOUND),
+        ("short", SOUND + "{# not the same #}"),
+        ("other", elsewhere),
+        ("long", SOUND + "More."),
+    ):
+        (tmp_path / f"{name}.jinja").write_text(text)
+    (tmp_path / "call.json").write_text(json.dumps(CALL))
+    every = rubric("render", tmp_path / "call.json", "--rubrics", tmp_path)
+    assert every.exit_code == 0, every.output
+    assert [line for line in every.stdout.splitlines() if line.startswith("---")] == [
+        "--- kind, short",
+        "--- long",
+    ]
+    assert every.stdout.count("On its way.") == 2
+    assert "other applies to prompts another-prompt; it is not asked about this call" in every.stderr
+
+    one = rubric("render", "long", tmp_path / "call.json", "--rubrics", tmp_path)
+    assert (one.exit_code, one.stdout.count("On its way."), "---" in one.stdout) == (0, 1, False)
+    assert "Name a call" in rubric("render", "--rubrics", tmp_path).stderr
+
+
 def test_render_takes_the_id_of_a_kept_call(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/lowlight.db"
     where = {"LOWLIGHT_DATABASE_URL": url}
