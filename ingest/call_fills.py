@@ -1,22 +1,25 @@
 """A kept call learns what was not known when it was written: NULL becomes known, nothing known changes.
 
-Flow: `ingest.otlp.closing` -> `fill_calls` -> call, call_text, todo, latency_count, end_user, and the
-signals of a session that is only now known. A latency that becomes known is counted then, under the slice
-and outcome that the call was written with; so each measure of a call is counted once, whenever it came.
+Flow: `ingest.otlp.closing`, `ingest.one_call` -> `fill_calls` -> call, call_text, todo, latency_count,
+end_user, and the signals of a session that is only now known. A latency that becomes known is counted then;
+where the prompt, the environment or another field of the slice becomes known, what was counted moves to the
+call's new slice. So each measure of a call is counted once, whenever it came.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
+import orjson
 from sqlalchemy import Connection, insert, select, update
 
-from ingest.call_rows import CALL_COLUMNS, TEXT_COLUMNS, NewCall
-from ingest.call_writes import count_latencies, see_users
+from ingest.call_rows import CALL_COLUMNS, TEXT_COLUMNS, NewCall, SliceKey
+from ingest.call_writes import OTHER_KEY, count_latencies, see_users, slice_ids
 from ingest.latency import bucket_of, per_output_token_ms
 from ingest.signal_writes import resolve_waiting
-from ingest.tables import Call, CallText, Todo, columns
+from ingest.tables import Call, CallText, Slice, Todo, columns
+from ingest.wire import TAGS_MAX
 
-CALL, TEXT, TODO = columns(Call), columns(CallText), columns(Todo)
+CALL, TEXT, TODO, SLICE = columns(Call), columns(CallText), columns(Todo), columns(Slice)
 
 _FILLED = (
     "latency_ms",
@@ -31,10 +34,21 @@ _FILLED = (
     "user_id",
     "session_id",
     "response_id",
+    "trace_id",
+    "span_id",
     "input_chars",
     "output_chars",
+    "context_chars",
 )
-_TEXTS = ("input", "output")
+#: Kept as JSON.
+_FILLED_JSON = ("tags", "tools")
+_SLICE_FIELDS = ("provider", "model", "prompt", "prompt_version", "environment", "release")
+#: Texts, each with the columns that describe it.
+_TEXTS = {
+    "input": ("input", "input_json", "input_sha256"),
+    "output": ("output", "output_json", "output_sha256"),
+    "context": ("context",),
+}
 
 
 def fill_calls(connection: Connection, project_id: int, late: Sequence[tuple[int, NewCall]]) -> int:
@@ -45,18 +59,24 @@ def fill_calls(connection: Connection, project_id: int, late: Sequence[tuple[int
     """
     learned = 0
     for seq, told in late:
-        kept = connection.execute(select(CALL).where(CALL.c.seq == seq)).mappings().first()
-        if kept is None:
+        found = connection.execute(select(CALL).where(CALL.c.seq == seq)).mappings().first()
+        if found is None:
             continue
+        kept = dict(found)
         told.seq, told.slice_id = seq, kept["slice_id"]
         said = dict(zip(CALL_COLUMNS, told.row, strict=True))
         values = {name: said[name] for name in _FILLED if kept[name] is None and said[name] is not None}
+        if kept["trace_id"] is not None or kept["span_id"] is not None:
+            # Half a span's name from one teller and half from another would name none.
+            values = {name: value for name, value in values.items() if name not in ("trace_id", "span_id")}
+        values |= _json_values(kept, said)
+        kept = _in_its_slice(connection, project_id, kept, told)
         # An answer of unknown length may turn out to have been broken off; nothing was counted for it yet.
         if kept["outcome"] == "answered" and kept["latency_ms"] is None and kept["first_token_ms"] is None:
             values |= {"outcome": told.outcome} if told.outcome == "aborted" else {}
         if values:
             connection.execute(update(CALL).where(CALL.c.seq == seq).values(values))
-            _count(connection, dict(kept), {**kept, **values}, told)
+            _count(connection, kept, {**kept, **values}, told)
             _introduce(connection, project_id, {**kept, **values}, values, told)
         if _fill_texts(connection, seq, told):
             connection.execute(insert(TODO).values(call_seq=seq, reason="text"))
@@ -77,14 +97,45 @@ def _fill_texts(connection: Connection, seq: int, told: NewCall) -> bool:
     missing = [name for name in _TEXTS if said[name] is not None and (kept is None or kept[name] is None)]
     if not missing:
         return False
-    values: dict[str, Any] = {}
-    for name in missing:
-        values |= {column: said[column] for column in (name, f"{name}_json", f"{name}_sha256")}
+    values: dict[str, Any] = {column: said[column] for name in missing for column in _TEXTS[name]}
+    if "context" in values:
+        values["context"] = orjson.loads(values["context"])
     if kept is None:
         connection.execute(insert(TEXT).values(call_seq=seq, **values))
     else:
         connection.execute(update(TEXT).where(TEXT.c.call_seq == seq).values(values))
     return True
+
+
+def _json_values(kept: Any, said: dict[str, Any]) -> dict[str, Any]:
+    """Return tags of both, and tools where none were known."""
+    told = {name: orjson.loads(said[name]) for name in _FILLED_JSON if said[name] is not None}
+    values: dict[str, Any] = {}
+    if "tags" in told:
+        tags = dict(list({**(kept["tags"] or {}), **told["tags"], **(kept["tags"] or {})}.items())[:TAGS_MAX])
+        values |= {"tags": tags} if tags != kept["tags"] else {}
+    if "tools" in told and kept["tools"] is None:
+        values["tools"] = told["tools"]
+    return values
+
+
+def _in_its_slice(
+    connection: Connection, project_id: int, kept: dict[str, Any], told: NewCall
+) -> dict[str, Any]:
+    """Return a kept call in the slice that both tellings name together, its counts moved there."""
+    query = select(*(SLICE.c[name] for name in _SLICE_FIELDS)).where(SLICE.c.id == kept["slice_id"])
+    known = tuple(connection.execute(query).one())
+    if known == OTHER_KEY or not any(new and not old for old, new in zip(known, told.slice_key, strict=True)):
+        return kept
+    key: SliceKey = tuple(old or new for old, new in zip(known, told.slice_key, strict=True))  # type: ignore[assignment]
+    slice_id = slice_ids(connection, project_id, {key})[key]
+    told.outcome, told.started_at_ms = kept["outcome"], kept["started_at_ms"]
+    told.counted = _measures(kept)
+    for moved_to, sign in ((kept["slice_id"], -1), (slice_id, 1)):
+        told.slice_id, told.weight = moved_to, 1 / kept["sample_rate"]
+        count_latencies(connection, [told], sign)
+    connection.execute(update(CALL).where(CALL.c.seq == kept["seq"]).values(slice_id=slice_id))
+    return {**kept, "slice_id": slice_id}
 
 
 def _count(connection: Connection, before: dict[str, Any], after: dict[str, Any], told: NewCall) -> None:
@@ -112,7 +163,7 @@ def _introduce(
     connection: Connection, project_id: int, call: dict[str, Any], values: dict[str, Any], told: NewCall
 ) -> None:
     """Make a call known to its user, and to the signals that wait for its session or response."""
-    names = {"user_id", "session_id", "response_id"} & values.keys()
+    names = {"user_id", "session_id", "response_id", "trace_id"} & values.keys()
     if not names:
         return
     told.user_id, told.session_id, told.response_id = (

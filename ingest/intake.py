@@ -1,7 +1,7 @@
 """Intake: a parsed batch becomes rows in one transaction; the receipt is given after its commit.
 
 Flow: `ingest.wire` (Sent) -> `Intake.accept_*` prepares rows in the caller's thread -> one job through
-`Store.write` (`ingest.call_writes`, `ingest.signal_writes`) -> tables of `ingest.tables` -> Receipt.
+`Store.write` (`ingest.one_call`, `ingest.signal_writes`) -> tables of `ingest.tables` -> Receipt.
 """
 
 import time
@@ -13,8 +13,9 @@ from typing import Any
 from sqlalchemy import Connection
 
 from ingest.call_rows import AHEAD_MS_MAX, BadText, SliceKey, new_call, uuid7
-from ingest.call_writes import KeepCalls, Kept
+from ingest.call_writes import Kept
 from ingest.latency import SLICES_MAX
+from ingest.one_call import KeepCalls
 from ingest.rejections import Rejection
 from ingest.settings import Settings
 from ingest.signal_writes import Counted, keep_labels, keep_signals

@@ -13,10 +13,11 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 
 from ingest.bulk import cursor_of
 from ingest.call_rows import NewCall
-from ingest.tables import Call, Label, Signal, Todo, columns
+from ingest.tables import Call, CallAlias, Label, Signal, Todo, columns
 from ingest.upsert import upsert
 
 CALL, SIGNAL, LABEL, TODO = columns(Call), columns(Signal), columns(Label), columns(Todo)
+ALIAS = columns(CallAlias)
 
 
 class Counted(NamedTuple):
@@ -52,6 +53,7 @@ def keep_labels(connection: Connection, project_id: int, rows: Sequence[dict[str
     Args:
         rows: call_id, rubric, level, labeller, at_ms.
     """
+    rows = _own_ids(connection, project_id, rows)
     key = (LABEL.c.call_id, LABEL.c.rubric, LABEL.c.labeller)
     query = select(*key, LABEL.c.level).where(
         LABEL.c.project_id == project_id, LABEL.c.call_id.in_({row["call_id"] for row in rows})
@@ -76,8 +78,8 @@ def keep_labels(connection: Connection, project_id: int, rows: Sequence[dict[str
     return Counted(len(rows) - duplicates, duplicates)
 
 
-def resolve_waiting(connection: Connection, project_id: int, calls: Sequence[NewCall]) -> None:
-    """Give the signals that waited for these new calls their `call_seq`.
+def resolve_waiting(connection: Connection, project_id: int, calls: Sequence[NewCall]) -> set[int]:
+    """Give the signals that waited for these calls their `call_seq`; return those that were given.
 
     Args:
         calls: just written, so that each has its `seq`.
@@ -105,6 +107,7 @@ def resolve_waiting(connection: Connection, project_id: int, calls: Sequence[New
             update(SIGNAL).where(SIGNAL.c.seq == bindparam("of")).values(call_seq=bindparam("to")),
             [{"of": seq, "to": call_seq} for seq, call_seq in found.items()],
         )
+    return set(found.values())
 
 
 _ANY_WAITING = (
@@ -185,6 +188,7 @@ def _find_calls(connection: Connection, project_id: int, rows: Sequence[dict[str
             seqs[key, span_id if name == "trace_id" else None] = seq
         for row in named:
             row["call_seq"] = seqs.get((row[name], row["span_id"] if name == "trace_id" else None))
+    _find_by_alias(connection, project_id, by_name["call_id"])
     for row in in_session:
         query = (
             select(CALL.c.seq)
@@ -197,6 +201,31 @@ def _find_calls(connection: Connection, project_id: int, rows: Sequence[dict[str
             .limit(1)
         )
         row["call_seq"] = connection.execute(query).scalar()
+
+
+def _find_by_alias(connection: Connection, project_id: int, rows: Sequence[dict[str, Any]]) -> None:
+    """Set `call_seq` in rows whose call was sent under an id that is not its own; see `ingest.one_call`."""
+    lost = {row["call_id"] for row in rows if row["call_seq"] is None}
+    if lost:
+        query = select(ALIAS.c.id, ALIAS.c.call_seq).where(
+            ALIAS.c.project_id == project_id, ALIAS.c.id.in_(lost)
+        )
+        seqs: dict[str, int] = dict(map(tuple, connection.execute(query)))
+        for row in rows:
+            row["call_seq"] = row["call_seq"] or seqs.get(row["call_id"])
+
+
+def _own_ids(
+    connection: Connection, project_id: int, rows: Sequence[dict[str, Any]]
+) -> Sequence[dict[str, Any]]:
+    """Return rows with the id of the call itself where they name it by another."""
+    query = (
+        select(ALIAS.c.id, CALL.c.id)
+        .join(CALL, CALL.c.seq == ALIAS.c.call_seq)
+        .where(ALIAS.c.project_id == project_id, ALIAS.c.id.in_({row["call_id"] for row in rows}))
+    )
+    own: dict[str, str] = dict(map(tuple, connection.execute(query)))
+    return [{**row, "call_id": own.get(row["call_id"], row["call_id"])} for row in rows]
 
 
 def _add_todo(connection: Connection, call_seqs: set[int | None]) -> None:

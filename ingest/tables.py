@@ -123,6 +123,20 @@ class Call(SQLModel, table=True):
     tools: list[str] | None = Field(default=None, sa_type=JSON(none_as_null=True))
 
 
+class CallAlias(SQLModel, table=True):
+    """An id that a client gave to a call which is kept under another; see `ingest.one_call`."""
+
+    __tablename__ = "call_alias"
+    __table_args__ = (
+        Index("call_alias_call", "project_id", "call_seq"),
+        {"sqlite_with_rowid": False},
+    )
+
+    project_id: int = Field(primary_key=True)
+    id: str = Field(primary_key=True)
+    call_seq: int = Field(sa_type=Seq)
+
+
 class CallText(SQLModel, table=True):
     """A call's texts, apart, so that listing and ranking never read them.
 

@@ -15,11 +15,12 @@ from dashboards.queries.calls import CallLine, lines_by_seq, not_by_start
 from dashboards.queries.grades import is_local, preference
 from dashboards.texts import Message, messages_of
 from dashboards.words import moment
-from ingest.tables import Call, CallText, Label, Signal, Slice, columns
+from ingest.tables import Call, CallAlias, CallText, Label, Signal, Slice, columns
 from outliers.experience import Part, parts_from_json
 from outliers.tables import Experience
 
 CALL, TEXT, SIGNAL, SLICE = columns(Call), columns(CallText), columns(Signal), columns(Slice)
+ALIAS = columns(CallAlias)
 SCORE, RUBRIC, GUARD, LABEL = columns(Score), columns(RubricVersion), columns(GuardReading), columns(Label)
 EXPERIENCE, EXPLANATION = columns(Experience), columns(Explanation)
 
@@ -215,10 +216,10 @@ class RankedCall:
 
 
 def seq_of(connection: Connection, project_id: int, call_id: str) -> int | None:
-    """The key of the call with this id; None where there is none."""
-    return connection.execute(
-        select(CALL.c.seq).where(CALL.c.project_id == project_id, CALL.c.id == call_id)
-    ).scalar()
+    """The key of the call with this id, or sent under it (`ingest.one_call`); None where there is none."""
+    own = select(CALL.c.seq).where(CALL.c.project_id == project_id, CALL.c.id == call_id)
+    sent = select(ALIAS.c.call_seq).where(ALIAS.c.project_id == project_id, ALIAS.c.id == call_id)
+    return connection.execute(own).scalar() or connection.execute(sent).scalar()
 
 
 def record_of(connection: Connection, seq: int) -> CallRecord:

@@ -24,6 +24,7 @@ from ingest.call_rows import NewCall, SliceKey, new_call
 from ingest.call_writes import keep_calls
 from ingest.errors import IngestError
 from ingest.latency import SLICES_MAX
+from ingest.one_call import SAME_TIME_MS
 from ingest.otlp.assembling import assemble
 from ingest.otlp.feedback import adopt_signals
 from ingest.otlp.fragment_writes import (
@@ -34,7 +35,7 @@ from ingest.otlp.fragment_writes import (
     postpone,
     related_rows,
 )
-from ingest.otlp.joining import RESPONSE_SLACK_NS, Row, groups_of
+from ingest.otlp.joining import Row, groups_of
 from ingest.settings import Settings
 from ingest.store import Store
 from ingest.tables import Call, columns
@@ -254,29 +255,40 @@ def _ownerless(connection: Connection, project_id: int, due: Sequence[Row]) -> s
 
 
 def _calls_of_responses(connection: Connection, project_id: int, calls: Sequence[NewCall]) -> dict[str, int]:
-    """Return, by id, those calls whose response our SDK has sent already.
+    """Return, by id, those calls that an application has sent already: of the same response or span.
 
-    What came over OpenTelemetry is joined by its fragments, which know more than the id.
+    What came over OpenTelemetry is joined by its fragments, which know more than the id. Each sent call is
+    one told call's, as in `ingest.one_call`.
     """
-    wanted: dict[str, list[NewCall]] = defaultdict(list)
+    by_response: dict[str, list[NewCall]] = defaultdict(list)
     for call in calls:
         if call.response_id:
-            wanted[call.response_id].append(call)
-    if not wanted:
-        return {}
+            by_response[call.response_id].append(call)
+    by_span = {(call.trace_id, call.span_id): call for call in calls}
     of_a_span = CALL.c.id == CALL.c.trace_id + ":" + CALL.c.span_id
-    query = select(CALL.c.seq, CALL.c.response_id, CALL.c.started_at_ms, CALL.c.latency_ms).where(
-        CALL.c.project_id == project_id,
-        CALL.c.response_id.in_(sorted(wanted)),
-        or_(CALL.c.trace_id.is_(None), CALL.c.span_id.is_(None), not_(of_a_span)),
-    )
+    fields = (CALL.c.seq, CALL.c.response_id, CALL.c.trace_id, CALL.c.span_id)
+    near: list[tuple[int, int, NewCall]] = []
+    for column, keys in (
+        (CALL.c.response_id, by_response),
+        (CALL.c.trace_id, {trace for trace, _ in by_span}),
+    ):
+        query = select(*fields, CALL.c.started_at_ms, CALL.c.latency_ms).where(
+            CALL.c.project_id == project_id,
+            column.in_(sorted(filter(None, keys))),
+            or_(CALL.c.trace_id.is_(None), CALL.c.span_id.is_(None), not_(of_a_span)),
+        )
+        for seq, response_id, trace_id, span_id, started_at_ms, latency_ms in connection.execute(query):
+            of_span = by_span.get((trace_id, span_id))
+            told = [of_span] if of_span is not None else []
+            for call in told + by_response.get(response_id or "", []):
+                gap_ms = call.started_at_ms - started_at_ms
+                fits = -SAME_TIME_MS <= gap_ms <= SAME_TIME_MS + (latency_ms or 0)
+                if fits and len({response_id, call.response_id} - {None}) <= 1:
+                    near.append((abs(gap_ms), seq, call))
     known: dict[str, int] = {}
-    slack_ms = RESPONSE_SLACK_NS / 1e6
-    for seq, response_id, started_at_ms, latency_ms in connection.execute(query):
-        for call in wanted[response_id]:
-            gap_ms = call.started_at_ms - started_at_ms
-            if -slack_ms <= gap_ms <= slack_ms + (latency_ms or 0):
-                known[call.id] = seq
+    for _gap_ms, seq, call in sorted(near, key=lambda found: found[:2]):
+        if call.id not in known and seq not in known.values():
+            known[call.id] = seq
     return known
 
 

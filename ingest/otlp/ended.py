@@ -156,7 +156,9 @@ class KeepSpans:
         return self.together(connection, [self])[0]
 
     @staticmethod
-    def together(connection: Connection, jobs: Sequence["KeepSpans"]) -> list[dict[SliceKey, int]]:
+    def together(
+        connection: Connection, jobs: Sequence["KeepSpans"], *, sole: bool = False  # noqa: ARG004
+    ) -> list[dict[SliceKey, int]]:
         """Run several of these in one set of statements; return what each would have returned alone."""
         found: dict[int, dict[SliceKey, int]] = {}
         for project_id in {job.project_id for job in jobs}:
@@ -209,35 +211,22 @@ def _apart(connection: Connection, project_id: int, candidates: Candidates) -> t
     named = [(trace.trace_id, response_id) for _job, trace in candidates for response_id in trace.responses]
     responses = Counter(response_id for _trace_id, response_id in named)
     known = {trace_id for trace_id, times in traces.items() if times > 1}
-    known |= _known_traces(connection, project_id, list(traces))
+    known |= _known(connection, "trace_id", project_id, list(traces))
     answered = {response_id for response_id, times in responses.items() if times > 1}
-    answered |= _known_responses(connection, project_id, list(responses))
+    answered |= _known(connection, "response_id", project_id, list(responses))
     known |= {trace_id for trace_id, response_id in named if response_id in answered}
     whole = [(job, trace) for job, trace in candidates if trace.trace_id not in known]
     return whole, [(job, trace) for job, trace in candidates if trace.trace_id in known]
 
 
-def _known_traces(connection: Connection, project_id: int, trace_ids: Sequence[str]) -> set[str]:
-    """Return those traces of which fragments are here."""
-    query = "SELECT trace_id FROM otlp_fragment WHERE project_id = ? AND trace_id"
-    return _found(connection, query, project_id, trace_ids)
-
-
-def _known_responses(connection: Connection, project_id: int, response_ids: Sequence[str]) -> set[str]:
-    """Return those responses that a fragment or a call names already."""
+def _known(connection: Connection, column: str, project_id: int, keys: Sequence[str]) -> set[str]:
+    """Return those of these traces, or responses, that a fragment or a call names already."""
     found: set[str] = set()
     for table in ("otlp_fragment", "call"):
-        query = f'SELECT response_id FROM "{table}" WHERE project_id = ? AND response_id'  # noqa: S608
-        found |= _found(connection, query, project_id, response_ids)
-    return found
-
-
-def _found(connection: Connection, query: str, project_id: int, keys: Sequence[str]) -> set[str]:
-    found: set[str] = set()
-    for start in range(0, len(keys), _KEYS_MAX):
-        found.update(
-            key for (key,) in among(connection, query, [project_id], keys[start : start + _KEYS_MAX])
-        )
+        query = f'SELECT {column} FROM "{table}" WHERE project_id = ? AND {column}'  # noqa: S608
+        for start in range(0, len(keys), _KEYS_MAX):
+            rows = among(connection, query, [project_id], keys[start : start + _KEYS_MAX])
+            found.update(key for (key,) in rows)
     return found
 
 
