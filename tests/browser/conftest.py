@@ -31,6 +31,12 @@ ARGUMENTS = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def _no_list_runs_out_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a list that is looked for a bounded time would end anywhere."""
+    monkeypatch.setattr("dashboards.queries.calls.SEARCH_TIME_S", 30.0)
+
+
 @dataclass(frozen=True)
 class Site:
     """A server in this process, so that a test can break it: its address, and its app."""
