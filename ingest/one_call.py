@@ -44,7 +44,7 @@ class KeepCalls:
         return self.together(connection, [self])[0]
 
     @staticmethod
-    def together(connection: Connection, jobs: Sequence["KeepCalls"], *, sole: bool = False) -> list[Kept]:  # noqa: ARG004
+    def together(connection: Connection, jobs: Sequence["KeepCalls"], *, sole: bool = False) -> list[Kept]:
         """Run several of these in one set of statements; return what each would have returned alone."""
         kept: list[Kept | None] = [None] * len(jobs)
         for project_id in {job.project_id for job in jobs}:
@@ -55,7 +55,7 @@ class KeepCalls:
             calls = [call for _i, job in ours for call in job.calls]
             told = told_already(connection, project_id, calls)
             new = calls if not told else [call for call in calls if id(call) not in told]
-            found = keep_calls(connection, project_id, new, slices).slices
+            found = keep_calls(connection, project_id, new, slices, sole=sole).slices
             # Counted before what is told already gets the number of its call.
             for i, job in ours:
                 accepted = sum(call.seq > 0 and id(call) not in told for call in job.calls)

@@ -157,7 +157,7 @@ class KeepSpans:
 
     @staticmethod
     def together(
-        connection: Connection, jobs: Sequence["KeepSpans"], *, sole: bool = False  # noqa: ARG004
+        connection: Connection, jobs: Sequence["KeepSpans"], *, sole: bool = False
     ) -> list[dict[SliceKey, int]]:
         """Run several of these in one set of statements; return what each would have returned alone."""
         found: dict[int, dict[SliceKey, int]] = {}
@@ -165,11 +165,13 @@ class KeepSpans:
             ours = [job for job in jobs if job.project_id == project_id]
             # What waits goes first, so that no trace counts as whole beside it.
             keep_fragments(connection, [values for job in ours for values in job.others])
-            found[project_id] = _keep_ended(connection, project_id, ours)
+            found[project_id] = _keep_ended(connection, project_id, ours, sole=sole)
         return [found[job.project_id] for job in jobs]
 
 
-def _keep_ended(connection: Connection, project_id: int, jobs: Sequence[KeepSpans]) -> dict[SliceKey, int]:
+def _keep_ended(
+    connection: Connection, project_id: int, jobs: Sequence[KeepSpans], *, sole: bool
+) -> dict[SliceKey, int]:
     """Write the calls of whole traces; those to which something known may belong wait, span by span."""
     candidates = [(job, trace) for job in jobs for trace in job.ended]
     if not candidates:
@@ -179,9 +181,8 @@ def _keep_ended(connection: Connection, project_id: int, jobs: Sequence[KeepSpan
     slices: dict[SliceKey, int] = {}
     for job in jobs:
         slices = job.slices if not slices else {**slices, **job.slices}
-    found = keep_calls(
-        connection, project_id, [made for _job, trace in whole for made, _parts in trace.calls], slices
-    ).slices
+    calls = [made for _job, trace in whole for made, _parts in trace.calls]
+    found = keep_calls(connection, project_id, calls, slices, sole=sole).slices
     remembered: list[Values] = []
     for job, trace in whole:
         remembered += [closed_values(project_id, part, job.received_at_ms, None) for part in trace.scopes]
