@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from api.deps import SettingsDep, StoreDep
 from api.errors import Refused
-from api.gate import check_json
+from api.gate import check_json, check_own_page
 from api.read_routes import call_not_found
 from critic.drivers import wanted
 from critic.explanations import Asked, ask
@@ -45,8 +45,9 @@ def post_explain(call_id: str, request: Request, store: StoreDep, settings: Sett
 
 
 @router.post("/calls/{call_id:path}/explain", include_in_schema=False)
-def post_explain_form(call_id: str, store: StoreDep, settings: SettingsDep) -> Response:
-    """The button on the call's page: ask, and back to the page. The gate lets no foreign page press it."""
+def post_explain_form(call_id: str, request: Request, store: StoreDep, settings: SettingsDep) -> Response:
+    """The button on the call's page: ask, and back to the page. No foreign page can press it."""
+    check_own_page(request)
     _ask(call_id, store, settings)
     return RedirectResponse(f"{call_path(call_id)}#scores-title", status_code=303)
 

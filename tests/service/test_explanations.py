@@ -226,6 +226,8 @@ def test_the_button_on_the_page_asks_and_the_page_shows_the_words_as_text(
         provider.text = "<script>alert(2)</script> because"
         foreign = web.post("/calls/a%2Fb/explain", headers={"origin": "http://elsewhere.example"})
         assert foreign.status_code == 403
+        nowhere = web.post("/calls/a%2Fb/explain")
+        assert nowhere.status_code == 403, "a form without an Origin comes from no page of ours"
         pressed = web.post("/calls/a%2Fb/explain", headers={"origin": address})
         assert (pressed.status_code, pressed.headers["location"]) == (303, "/calls/a%2Fb#scores-title")
         until(web, lambda page: (page["scores"]["data"][0]["words"] or {}).get("status") == "written")
