@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 
 from dashboards.dateline import Dateline, dateline
 from dashboards.filters import Window, WindowQuery, window_of
+from dashboards.memory import remembered
 from dashboards.panels import Panel, panel
 from dashboards.queries.call import seq_of
 from dashboards.queries.calls import CallLine, lines_by_seq
@@ -69,7 +70,9 @@ def build(
             limit=CALLS_SHOWN,
         )
 
-    found = panel("What went wrong like this", connection, _alike)
+    # Some thousand bad calls are compared: half a second, once per ranking.
+    key = ("alike", seq, window.since_ms, window.until_ms)
+    found = panel("What went wrong like this", connection, lambda: remembered(connection, key, _alike))
 
     def _lines() -> dict[str, CallLine]:
         ids = [one.id for one in found.data.calls] if found.data else []
