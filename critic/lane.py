@@ -10,27 +10,18 @@ import contextlib
 import logging
 import time
 from collections import deque
-from dataclasses import replace
 from functools import partial
 
 from critic import queue
 from critic.budget import Spend
 from critic.calls import waiting_rows
 from critic.cases import Judgement, prepare
-from critic.drivers.base import (
-    Answer,
-    CannotJudge,
-    CriticMisconfigured,
-    CriticUnavailable,
-    Driver,
-    Refused,
-    Verdict,
-    score_of,
-)
+from critic.closing import closed_by
+from critic.drivers.base import Answer, CriticMisconfigured, CriticUnavailable, Driver, Verdict
 from critic.pace import Pace
 from critic.pauses import pause_critic, resume_critic
 from critic.purse import Purse
-from critic.rows import Finished, Leased, Retry
+from critic.rows import Finished, Leased, NewScore, Retry
 from critic.work import Work
 from ingest.errors import IngestError
 from rubrics import Rubric
@@ -288,47 +279,22 @@ class Lane:
     def _finished(
         self, row: Leased, verdict: Verdict, judgement: Judgement, answer_ms: float, cost_usd: float | None
     ) -> Finished:
-        seen_share = judgement.case.seen_share
-        if isinstance(verdict, Answer):
-            return Finished(
-                row.seq,
-                row.token,
-                "scored",
-                probabilities=verdict.probabilities,
-                score=score_of(verdict.probabilities),
-                confidence=verdict.confidence,
-                draws=verdict.draws,
-                why=verdict.why,
-                label_mass=verdict.label_mass,
-                model_reported=verdict.model_reported,
-                input_tokens=verdict.input_tokens,
-                output_tokens=verdict.output_tokens,
-                cached_input_tokens=verdict.cached_input_tokens,
-                cost_usd=cost_usd,
-                answer_ms=answer_ms,
-                seen_share=seen_share,
-            )
-        if isinstance(verdict, Refused):
-            closed = self._unscored(row, "refused", verdict.reason, judgement)
-            return replace(
-                closed,
-                model_reported=verdict.model_reported,
-                input_tokens=verdict.input_tokens,
-                output_tokens=verdict.output_tokens,
-                cached_input_tokens=verdict.cached_input_tokens,
-                cost_usd=cost_usd,
-                answer_ms=answer_ms,
-                seen_share=seen_share,
-            )
-        status = "ungraded" if isinstance(verdict, CannotJudge) else "failed"
-        closed = self._unscored(row, status, verdict.reason, judgement)
-        return replace(closed, answer_ms=answer_ms, seen_share=seen_share)
+        return closed_by(
+            row,
+            verdict,
+            then=() if isinstance(verdict, Answer) else self._next_rows(row, judgement),
+            seen_share=judgement.case.seen_share,
+            cost_usd=cost_usd,
+            answer_ms=answer_ms,
+        )
 
     def _unscored(self, row: Leased, status: str, reason: str, judgement: Judgement) -> Finished:
         """Return a row closed without a score, and the row of whoever is to judge instead."""
+        return Finished(row.seq, row.token, status, reason, then=self._next_rows(row, judgement))
+
+    def _next_rows(self, row: Leased, judgement: Judgement) -> tuple[NewScore, ...]:
         paused = self._work.paused()
-        then = self._work.plan.after(row.critic, row, judgement.prompt, paused, judgement.project)
-        return Finished(row.seq, row.token, status, reason, then=tuple(then))
+        return tuple(self._work.plan.after(row.critic, row, judgement.prompt, paused, judgement.project))
 
     def _give_back_ready(self) -> None:
         while self._ready:

@@ -9,6 +9,7 @@ from functools import partial
 from multiprocessing.synchronize import Event
 
 from critic import drivers, queue
+from critic.batches_lane import Waits
 from critic.budget import settle_dead
 from critic.calls import outputs_read
 from critic.drivers.local import LocalDriver
@@ -28,8 +29,11 @@ log = logging.getLogger(__name__)
 STOP_POLL_S = 0.1
 
 
-def run_critic(settings: Settings, store: Store, stop: Event) -> None:
+def run_critic(settings: Settings, store: Store, stop: Event, *, batch_waits: Waits | None = None) -> None:
     """Score calls until `stop` is set. With `LOWLIGHT_CRITIC=none` it only waits.
+
+    Args:
+        batch_waits: other waits for batches than the usual ones, which are long.
 
     Raises:
         BadSettings: an unknown critic, one without its key, or a budget for one whose price is unknown.
@@ -42,14 +46,20 @@ def run_critic(settings: Settings, store: Store, stop: Event) -> None:
         return
     plan = Plan(configured, load_rubrics(settings.rubrics_dir), settings.egress)
     money = money_for(settings, configured, now_ms())
-    asyncio.run(_run(settings, Work(store, plan, money=money), configured, stop))
+    asyncio.run(_run(settings, Work(store, plan, money=money), configured, stop, batch_waits))
 
 
-async def _run(settings: Settings, work: Work, configured: list[drivers.Driver], stop: Event) -> None:
+async def _run(
+    settings: Settings,
+    work: Work,
+    configured: list[drivers.Driver],
+    stop: Event,
+    batch_waits: Waits | None,
+) -> None:
     # The guard reads every call, also where the local critic is not among those that score.
     own = [driver for driver in configured if isinstance(driver, LocalDriver)]
     local = own[0] if own else LocalDriver(settings.base_rate)
-    worker = Worker(settings, work, configured, local)
+    worker = Worker(settings, work, configured, local, batch_waits=batch_waits)
     explainer = Explainer(
         work,
         [driver for driver in drivers.build(settings) if driver.leaves_machine],

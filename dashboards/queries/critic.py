@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Subquery, func, select
 
 from critic.egress import DEFAULT_PROJECT_NAME
 from critic.plan import Plan
+from critic.rows import NOT_BY_ITSELF_MS
 from critic.tables import STATUSES, CriticState, Score
 from dashboards.filters import Window
 from dashboards.queries.freshness import CriticWork, critic_work
@@ -199,7 +200,11 @@ def queue_now(connection: Connection, now_ms: int) -> Queue:
     due = [
         connection.scalar(
             select(SCORE.c.created_at_ms)
-            .where(SCORE.c.status == "pending", SCORE.c.critic == critic)
+            .where(
+                SCORE.c.status == "pending",
+                SCORE.c.critic == critic,
+                SCORE.c.not_before_ms < NOT_BY_ITSELF_MS,  # a batch may take a day
+            )
             .order_by(SCORE.c.not_before_ms, SCORE.c.seq)
             .limit(1)
         )

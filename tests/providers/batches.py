@@ -4,6 +4,7 @@ Flow: a real SDK -> upload, create, look, list, content, delete -> each request 
 direct endpoint would, when its results are fetched. Lines come back in reverse order unless told otherwise.
 """
 
+import asyncio
 import json
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
@@ -68,7 +69,7 @@ class Batches:
     """What both endpoints have: batches, and what is to go wrong with them.
 
     Attributes:
-        faults: by what is asked ("upload", "create", "look", "list", "results", "delete"): the next answers.
+        batch_faults: by what is asked (upload, create, look, list, results, delete): the next answers.
         ends_as: how a batch ends when it is looked at; None: it goes on.
         takes_it_anyway: a fault of "create" comes after the batch was taken.
         line_fault: what one request gives instead of an answer, by its place in the batch: "errored",
@@ -78,7 +79,7 @@ class Batches:
     """
 
     def __init__(self) -> None:
-        self.faults: dict[str, deque[Fault | None]] = defaultdict(deque)
+        self.batch_faults: dict[str, deque[Fault | None]] = defaultdict(deque)
         self.ends_as: str | None = "completed"
         self.takes_it_anyway = False
         self.line_fault: Callable[[int], str | None] = lambda _place: None
@@ -90,7 +91,7 @@ class Batches:
     def fault(self, what: str) -> Fault | None:
         """Note what was asked, and return what is to go wrong with it."""
         self.asked.append(what)
-        return self.faults[what].popleft() if self.faults[what] else None
+        return self.batch_faults[what].popleft() if self.batch_faults[what] else None
 
     def of(self, batch_id: str) -> Kept | None:
         """Return a batch that is still kept."""
@@ -157,7 +158,10 @@ class ChatBatches(chat.ChatProvider, Batches):
         assert len(requests) == len(lines) <= 50_000, "custom ids must be unique"
         batch = Kept(f"batch_{len(self.kept)}", requests, asked.metadata, asked.input_file_id)
         self.kept.append(batch)
-        return self.error(fault) if fault else JSONResponse(self._told(batch))
+        if fault:
+            await asyncio.sleep(fault.hang_s)
+            return self.error(fault)
+        return JSONResponse(self._told(batch))
 
     async def _list(self, request: Request) -> Response:
         if fault := self.fault("list"):
@@ -258,7 +262,10 @@ class MessageBatches(anthropic_messages.MessagesProvider, Batches):
         assert len(requests) == len(asked.requests), "custom ids must be unique"
         batch = Kept(f"msgbatch_{len(self.kept)}", requests)
         self.kept.append(batch)
-        return self.error(fault) if fault else JSONResponse(self._told(batch))
+        if fault:
+            await asyncio.sleep(fault.hang_s)
+            return self.error(fault)
+        return JSONResponse(self._told(batch))
 
     async def _list(self, request: Request) -> Response:
         if fault := self.fault("list"):

@@ -3,119 +3,25 @@
 Real store, real worker, real SDKs against loopback batch endpoints of both kinds.
 """
 
+import multiprocessing
+import os
+import signal
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
-from api.rescore_routes import RescoreAsked, RescorePage, rescore
-from critic.batches_lane import Waits
-from critic.queue import Backlog
+from critic.process import run_critic
+from ingest.children import Child
 from ingest.settings import Settings
-from ingest.store import OpenStore
-from tests.providers import anthropic_messages, chat
 from tests.providers.batches import ChatBatches, MessageBatches
 from tests.providers.loopback import Fault, running
-from tests.service.critic_runs import judge, scores, send, write_rubric
-
-CALLS = 4
-SOON = Waits(gather_s=0.0, ask_s=0.02, ask_max_s=0.05, find_s=0.0, find_max_s=0.3, pause_s=0.05)
-NOT_MEANWHILE = Waits(gather_s=0.0, ask_s=0.02, ask_max_s=0.05, find_s=600.0, find_max_s=600.0)
-#: US dollars per million tokens: prices that make sums easy to tell apart.
-PRICES = """[[price]]
-provider = "{provider}"
-model = "{model}*"
-valid_from = 2020-01-01
-input = 1000.0
-cached_input = 1000.0
-output = 1000.0
-batch_factor = 0.5
-"""
-
-
-@dataclass
-class Asking:
-    """One kind of critic with a batch endpoint, its loopback provider, and old calls to ask about."""
-
-    critic: str
-    provider: Any
-    settings: Settings
-    store: OpenStore
-    draws: int
-
-    def rescore(self, *, dry_run: bool = False, batch: bool = True) -> RescorePage:
-        asked = RescoreAsked(
-            rubric="tone", since=datetime(2026, 1, 1, tzinfo=UTC), batch=batch, dry_run=dry_run
-        )
-        return rescore(asked, self.store, self.settings)
-
-    def work(self, *, waits: Waits = SOON, until: Callable[[Backlog], bool] | None = None) -> Backlog:
-        return judge(self.settings, self.store, batch_waits=waits, until=until)
-
-    def new_rows(self) -> list[Any]:
-        """The rows of the rubric's second version."""
-        return [row for row in scores(self.store) if row["seq"] > CALLS]
-
-    def sql(self, query: str) -> list[Any]:
-        with self.store.read() as connection:
-            return list(connection.execute(text(query)).all())
-
-    def spent(self) -> tuple[float, float]:
-        """What the day's accounts say: spent and reserved, US dollars."""
-        ((spent_usd, reserved_usd),) = self.sql("select sum(spent_usd), sum(reserved_usd) from critic_day")
-        return round(spent_usd, 6), round(reserved_usd, 6)
-
-    @property
-    def sent(self) -> int:
-        """Batches that the provider took."""
-        return len(self.provider.kept)
-
-
-def asking(kind: str, settings: Settings, folder: Path, provider: Any, **more: Any) -> Asking:
-    """Have calls answered one by one under a first version, then edit the rubric."""
-    if kind == "anthropic":
-        critic = f"anthropic:{anthropic_messages.MODEL}"
-        keys: dict[str, Any] = {
-            "anthropic_api_key": anthropic_messages.KEY,
-            "anthropic_base_url": provider.url,
-        }
-        names = {"provider": "anthropic", "model": anthropic_messages.MODEL}
-    else:
-        critic = f"{kind}:{provider.url}#{chat.MODEL}"
-        keys = {"critic_keys": {"127.0.0.1": chat.KEY}}
-        names = {"provider": "127.0.0.1", "model": chat.MODEL}
-    prices = folder / "prices.toml"
-    prices.write_text(PRICES.format(**names))
-    rubrics = folder / "rubrics"
-    write_rubric(rubrics, "tone")
-    changed = {
-        "critic": critic,
-        "egress": "*",
-        "rubrics_dir": rubrics,
-        "prices": prices,
-        "critic_retry_s": 0.02,
-        "critic_poll_s": 0.02,
-        **keys,
-        **more,
-    }
-    kept = settings.model_dump(exclude={"anthropic_api_key", "critic_keys"})
-    made = Asking(
-        critic,
-        provider,
-        Settings(**{**kept, **changed}),
-        OpenStore(settings.database_url),
-        1 if kind == "chat-logprobs" else 3,
-    )
-    provider.judge = lambda _request, _name: 6.0 if kind != "anthropic" else 6
-    send(made.store, made.settings, *({} for _ in range(CALLS)))
-    made.work()
-    write_rubric(rubrics, "tone", question="Was it kind?")
-    provider.requests.clear()
-    return made
+from tests.service.batch_runs import CALLS, NOT_MEANWHILE, SOON, Asking, asking
+from tests.service.critic_runs import scores
 
 
 @pytest.fixture(params=["chat-draws", "anthropic"])
@@ -209,7 +115,7 @@ def test_lines_that_come_twice_count_and_cost_once(old_calls: Asking) -> None:
 
 
 def test_a_provider_that_is_down_is_asked_again(old_calls: Asking) -> None:
-    faults = old_calls.provider.faults
+    faults = old_calls.provider.batch_faults
     faults["look"].extend([Fault(503), Fault(500), Fault(429, headers={"retry-after": "0"})])
     faults["results"].extend([Fault(500), Fault(503)])
     old_calls.rescore()
@@ -258,7 +164,7 @@ def test_a_batch_stays_at_the_provider_over_restarts(old_calls: Asking) -> None:
 def test_a_batch_that_was_taken_without_a_word_is_found_again(old_calls: Asking) -> None:
     """The provider has it and said 500; as well a kill between its taking and our noting it."""
     old_calls.provider.takes_it_anyway = True
-    old_calls.provider.faults["create"].append(Fault(500))
+    old_calls.provider.batch_faults["create"].append(Fault(500))
     old_calls.rescore()
     old_calls.work(waits=NOT_MEANWHILE, until=lambda _left: old_calls.sent > 0)
     assert old_calls.sql("select status, provider_id from critic_batch") == [("sending", None)]
@@ -268,7 +174,7 @@ def test_a_batch_that_was_taken_without_a_word_is_found_again(old_calls: Asking)
 
 
 def test_a_batch_that_never_arrived_is_sent_again_uncounted(old_calls: Asking) -> None:
-    old_calls.provider.faults["create"].append(Fault(500))
+    old_calls.provider.batch_faults["create"].append(Fault(500))
     old_calls.rescore()
     old_calls.work()
     rows = old_calls.new_rows()
@@ -322,140 +228,29 @@ def test_a_batch_that_is_gone_is_told_and_its_calls_are_asked_again(old_calls: A
     assert second[0] == "ended"
 
 
-def test_money_is_held_for_a_batch_until_it_ended(
-    settings: Settings, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    """At most half of what direct requests would hold; a new start does not take it for a dead worker's."""
-    with running(ChatBatches()) as provider:
-        made = asking("chat-draws", settings, tmp_path, provider, critic_budget_usd=10_000.0)
-        request.addfinalizer(made.store.close)
-        before_usd, _ = made.spent()
-        provider.ends_as = None
-        made.rescore()
-        made.work(until=lambda _left: "look" in provider.asked)
-        ((held_usd, batch),) = made.sql("select usd, batch from reservation")
-        assert (batch, made.spent()) == (1, (before_usd, pytest.approx(held_usd)))
-        made.work(until=lambda _left: provider.asked.count("look") > 3)
-        provider.ends_as = "completed"
-        made.work()
-        cost_usd = sum(row["cost_usd"] for row in made.new_rows())
-        assert 0 < cost_usd < held_usd
-        assert made.spent() == (pytest.approx(before_usd + cost_usd), 0.0)
-        assert made.sql("select * from reservation") == []
-
-
-def test_what_does_not_fit_the_budget_waits(
-    settings: Settings, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    """A batch takes as many calls as the day's money is enough for; the next one goes when there is more."""
-    with running(ChatBatches()) as provider:
-        made = asking("chat-draws", settings, tmp_path, provider, critic_budget_usd=10_000.0)
-        request.addfinalizer(made.store.close)
-        provider.ends_as = None
-        made.rescore()
-        made.work(until=lambda _left: provider.asked.count("look") > 0)
-        ((held_usd,),) = made.sql("select usd from reservation")
-        for_two_usd = made.spent()[0] + held_usd / CALLS * 2.5
-        made.store.write(
-            lambda connection: [
-                connection.execute(text(query)).rowcount
-                for query in (
-                    "delete from critic_batch",
-                    "delete from reservation",
-                    "update critic_day set reserved_usd = 0",
-                    "update score set batch = 0, lease_token = null, batch_request = null where seq > 4",
-                )
-            ]
+def test_kill_9_between_sending_and_noting_loses_and_doubles_no_score(old_calls: Asking) -> None:
+    """The provider has the batch and has not said so when the worker dies; the next one finds it."""
+    old_calls.provider.takes_it_anyway = True
+    old_calls.provider.batch_faults["create"].append(Fault(500, hang_s=5.0))
+    old_calls.rescore()
+    child = Child("critic", partial(run_critic, batch_waits=SOON), old_calls.settings, old_calls.store)
+    try:
+        wait_for(lambda: old_calls.sent == 1, "the batch is there")
+        (pid,) = [one.pid for one in multiprocessing.active_children() if one.name == "lowlight-critic"]
+        assert pid is not None
+        assert old_calls.sql("select status from critic_batch") == [("sending",)]
+        os.kill(pid, signal.SIGKILL)
+        wait_for(
+            lambda: not old_calls.sql("select seq from score where status = 'pending'"), "all are scored"
         )
-        provider.kept.clear()
-        made.settings = made.settings.model_copy(
-            update={"critic_budget_usd": {made.critic: for_two_usd / 0.9}}
-        )
-        made.settings = made.settings.model_copy(update={"critic_uniform_share": 0.1})
-        made.work(until=lambda _left: made.sent == 1)
-        assert len(provider.kept[0].requests) == 2 * made.draws
-        provider.ends_as = "completed"
-        made.work()
-        assert [row["status"] for row in made.new_rows()] == ["scored"] * CALLS
+    finally:
+        child.stop()
+    assert [row["status"] for row in old_calls.new_rows()] == ["scored"] * CALLS
+    assert old_calls.sent == 1
 
 
-def test_a_batch_that_is_turned_down_is_told_and_bounded(
-    settings: Settings, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    """A bad file is tried three times; a full queue at the provider is waited for, uncounted."""
-    with running(ChatBatches()) as provider:
-        made = asking("chat-draws", settings, tmp_path, provider)
-        request.addfinalizer(made.store.close)
-        provider.ends_as, provider.error_code = "failed", "token_limit_exceeded"
-        made.rescore()
-        made.work(until=lambda _left: made.sent > 4)
-        assert {(row["status"], row["attempts"]) for row in made.new_rows()} <= {
-            ("pending", 0),
-            ("pending", 1),
-        }
-        provider.error_code = "invalid_json_line"
-        made.work()
-        rows = made.new_rows()
-        assert {row["status"] for row in rows} == {"failed"}
-        assert "turned the batch down: as programmed" in rows[0]["reason"]
-
-
-def test_one_digit_and_its_probabilities_go_by_batch_too(
-    settings: Settings, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    with running(ChatBatches()) as provider:
-        made = asking("chat-logprobs", settings, tmp_path, provider)
-        request.addfinalizer(made.store.close)
-        provider.judge = lambda _request, _name: 5.25
-        made.rescore()
-        made.work()
-        rows = made.new_rows()
-        assert {(row["status"], row["draws"]) for row in rows} == {("scored", None)}
-        assert [row["score"] for row in rows] == pytest.approx([5.25] * CALLS)
-        assert len(provider.kept[0].requests) == CALLS
-
-
-def test_a_server_without_the_endpoint_is_told_as_such(
-    settings: Settings, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    with running(ChatBatches()) as provider:
-        made = asking("chat-draws", settings, tmp_path, provider)
-        request.addfinalizer(made.store.close)
-        provider.faults["upload"].extend([Fault(404)] * 2)
-        made.rescore()
-        made.work(until=lambda _left: provider.asked.count("upload") == 2)
-        told = made.rescore(dry_run=True).batches
-        assert told is not None
-        assert "has no batch endpoint (404 at" in told
-        made.work()
-        assert {(row["status"], row["attempts"]) for row in made.new_rows()} == {("scored", 1)}
-
-
-def test_texts_that_may_no_longer_leave_are_in_no_batch(
-    settings: Settings, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    with running(ChatBatches()) as provider:
-        made = asking("chat-draws", settings, tmp_path, provider)
-        request.addfinalizer(made.store.close)
-        made.rescore()
-        made.settings = made.settings.model_copy(update={"egress": ""})
-        made.work()
-        assert {row["status"] for row in made.new_rows()} == {"ungraded"}
-        assert provider.asked == []
-
-
-def test_rows_of_a_critic_that_is_taken_out_are_closed(
-    settings: Settings, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    with running(ChatBatches()) as provider:
-        made = asking("chat-draws", settings, tmp_path, provider)
-        request.addfinalizer(made.store.close)
-        provider.ends_as = None
-        made.rescore()
-        made.work(until=lambda _left: made.sent > 0)
-        made.settings = made.settings.model_copy(update={"critic": "local"})
-        made.work()
-        batched = [row for row in made.new_rows() if row["critic"] == made.critic]
-        assert {row["status"] for row in batched} == {"skipped"}
-        assert "LOWLIGHT_CRITIC" in batched[0]["reason"]
-        assert made.sql("select status from critic_batch") == [("lost",)]
+def wait_for(done: Callable[[], bool], what: str) -> None:
+    until = time.monotonic() + 60.0
+    while not done():
+        assert time.monotonic() < until, f"not within a minute: {what}"
+        time.sleep(0.02)

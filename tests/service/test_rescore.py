@@ -13,7 +13,7 @@ from api.cli import main
 from ingest.settings import Settings
 from ingest.store import OpenStore
 from tests.providers.loopback import running
-from tests.providers.openai_decisions import KEY, DecisionsProvider
+from tests.providers.openai_decisions import KEY, MODEL, DecisionsProvider
 from tests.service.critic_runs import OPENAI, judge, scores, send, with_critics, write_rubric
 
 SINCE = "2026-01-01"
@@ -152,3 +152,43 @@ def test_no_database_is_made_by_mistake(env: dict[str, str], tmp_path: Path) -> 
     assert done.exit_code == 1
     assert f"There is no database {missing}" in done.stderr
     assert not missing.exists()
+
+
+def test_by_batch_a_critic_without_the_endpoint_names_the_one_that_has_it(
+    critics: Settings, env: dict[str, str]
+) -> None:
+    """Decisions have no batch endpoint; another way of asking is another critic, so nobody is swapped in."""
+    done = rescore(env, "--rubric", "tone", "--since", SINCE, "--batch")
+    assert done.exit_code == 1
+    assert f"{OPENAI} asks OpenAI Decisions, which has no batch endpoint" in done.stderr
+    assert f"chat-draws:https://api.openai.com/v1#{MODEL}" in done.stderr
+    local = rescore({**env, "LOWLIGHT_CRITIC": "local"}, "--rubric", "tone", "--since", SINCE, "--batch")
+    assert "local has no batch endpoint; leave --batch out." in local.stderr
+
+
+def test_by_batch_the_estimate_is_half_and_the_work_waits_for_a_batch(
+    critics: Settings, env: dict[str, str], rubrics_dir: Path
+) -> None:
+    """The price table's `batch_factor`; broken off half-way, the same command makes the rest."""
+    store = OpenStore(critics.database_url)
+    answered_and_edited(critics, store, rubrics_dir)
+    priced = text("update score set cost_usd = 0.02, critic = 'anthropic:claude-sonnet-4-5'")
+    store.write(lambda connection: connection.execute(priced).rowcount)
+    store.close()
+    anthropic = {**env, "LOWLIGHT_CRITIC": "anthropic:claude-sonnet-4-5", "ANTHROPIC_API_KEY": "sk-test"}
+    asked = ("--rubric", "tone", "--since", SINCE, "--batch")
+
+    told = rescore(anthropic, *asked, "--dry-run")
+    assert "They will cost about 0.20 USD, by the mean of the last 20 answers." in told.stdout, told.output
+    assert "By batch: the answers come within a day, at 0.5 of the price" in told.stdout
+    some = rescore(anthropic, *asked, "--where", "model=small", "--yes")
+    assert "10 answers are due." in some.stdout, some.output
+    rest = rescore(anthropic, *asked, "--yes")
+    assert "10 answers are due." in rest.stdout, rest.output
+    store = OpenStore(critics.database_url)
+    with store.read() as connection:
+        waiting = text("select count(*), min(not_before_ms) from score where batch = 0")
+        n, not_before_ms = connection.execute(waiting).one()
+    store.close()
+    assert n == 20
+    assert not_before_ms > time.time() * 1000 * 100, "the ordinary queue never meets them"
