@@ -157,7 +157,12 @@ def _spans(group: Sequence[Row]) -> list[Part]:
         if row.part.role != "content":
             newest[row.key] = row.part
     late = ("whole", "head", "client", "tail")
-    return sorted(newest.values(), key=lambda part: (late.index(part.role), part.started_ns, -part.ended_ns))
+
+    def depth(part: Part) -> tuple[int, int, int, bool]:
+        beneath = (part.trace_id, part.parent_span_id or "") in newest  # where a clock tells them not apart
+        return late.index(part.role), part.started_ns, -part.ended_ns, beneath
+
+    return sorted(newest.values(), key=depth)
 
 
 def _first(told: Sequence[Facts], name: str) -> Any:
