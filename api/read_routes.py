@@ -318,7 +318,10 @@ def get_rubrics(asked: Annotated[WindowQuery, Query()], store: StoreDep, setting
 
 @router.get("/critic")
 def get_critic(store: StoreDep, settings: SettingsDep) -> CriticRead:
-    """Which critics are configured, what waits for them, and which of them pause and why."""
+    """Which critics are configured, what waits for them, which pause and why, and whose budget is spent.
+
+    Coverage, spend, failures with examples and latency stand at `/critic.json`, for a window.
+    """
     now_ms = round(datetime.now(UTC).timestamp() * 1000)
     with store.read() as connection, time_limit(connection, ROUTE_TIME_LIMIT_S):
         return CriticRead(tuple(settings.critics), critic_work(connection, now_ms))

@@ -42,8 +42,8 @@ def readiness(
     """Return what works and what does not.
 
     `ready` needs a database that answers and takes what is written: `problems` says what keeps it from that
-    and what to do. `warnings` are what needs somebody and keeps no call out: a critic that is paused or
-    whose process is down, a disk that fills up.
+    and what to do. `warnings` are what needs somebody and keeps no call out: a critic that is paused,
+    has spent its budget or whose process is down, a disk that fills up.
 
     Args:
         probe: the server's own; a new one unless given.
@@ -93,6 +93,7 @@ def _progress(work: CriticWork, fresh: Freshness) -> dict[str, Any]:
             "answers_waiting": work.answers_waiting,
             "at_least": work.at_least,
             "paused": {pause.critic: pause.reason for pause in work.pauses},
+            "out_of_money": list(work.out_of_money),
         },
         "outliers": {
             "ran_at": _iso(fresh.ran_at_ms),
@@ -109,6 +110,11 @@ def _warnings(children: Mapping[str, str], work: CriticWork | None, disk: Disk |
     for pause in work.pauses if work is not None else ():
         until = f" until {pause.until:%Y-%m-%d %H:%M} UTC" if pause.until is not None else ""
         yield f"The critic {pause.critic} takes no work{until}: {pause.reason or 'no reason was given'}."
+    for critic in work.out_of_money if work is not None else ():
+        yield (
+            f"The budget of {critic} is spent for today (UTC): calls are put off until tomorrow. "
+            "LOWLIGHT_CRITIC_BUDGET_USD raises it."
+        )
     if disk is not None and disk.free_bytes < FREE_BYTES_LOW:
         yield f"Only {in_words(disk.free_bytes)} of the disk is free; make room before it is full."
     if disk is not None and disk.wal_bytes > WAL_BYTES_HIGH:

@@ -13,6 +13,8 @@ TODO, SCORE, STATE = columns(Todo), columns(Score), columns(CriticState)
 
 #: Counting stops here: "more than 10,000" is all that a reader needs.
 COUNT_MAX = 10_000
+#: Deferred answers looked at for one that waits for money: bounded, however many there are.
+DEFERRED_READ_MAX = 1_000
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,14 @@ class CriticWork:
         answers_waiting: answers that are being asked for, or asked for again.
         at_least: True where counting stopped and there are more.
         pauses: critics that take no work now, and why.
+        out_of_money: critics that put calls off today because their budget is spent.
     """
 
     calls_waiting: int
     answers_waiting: int
     at_least: bool
     pauses: tuple[Pause, ...]
+    out_of_money: tuple[str, ...] = ()
 
 
 def critic_work(connection: Connection, now_ms: int) -> CriticWork:
@@ -59,7 +63,24 @@ def critic_work(connection: Connection, now_ms: int) -> CriticWork:
             select(STATE).where(STATE.c.paused_until_ms > now_ms).order_by(STATE.c.critic)
         )
     )
-    return CriticWork(calls, answers, calls == COUNT_MAX or answers == COUNT_MAX, pauses)
+    spent = tuple(
+        critic
+        for critic in connection.scalars(select(STATE.c.critic).order_by(STATE.c.critic)).all()
+        if _puts_off(connection, critic, now_ms)
+    )
+    return CriticWork(calls, answers, calls == COUNT_MAX or answers == COUNT_MAX, pauses, spent)
+
+
+def _puts_off(connection: Connection, critic: str, now_ms: int) -> bool:
+    """Tell whether any call waits for a reset of this critic's budget that is still to come."""
+    deferred = (
+        select(SCORE.c.not_before_ms)
+        .where(SCORE.c.status == "deferred", SCORE.c.critic == critic)
+        .limit(DEFERRED_READ_MAX)
+        .subquery()
+    )
+    wanted = select(deferred.c.not_before_ms).where(deferred.c.not_before_ms > now_ms).limit(1)
+    return connection.scalar(wanted) is not None
 
 
 def _counted(connection: Connection, of: Subquery) -> int:

@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from api.drops import ClientDrops
+from api.readiness import readiness
 from critic import budget, deferral, drivers, purse, queue
 from critic.budget import DAY_MS, Account, account_of, day_of
 from critic.money import money_for
 from critic.process import run_critic
+from dashboards.queries.freshness import critic_work
 from ingest import children
 from ingest.children import Child
 from ingest.errors import BadSettings, StoreUnavailable
@@ -179,6 +182,24 @@ def test_a_budget_of_nothing_asks_nothing(paid: Any, store: OpenStore, provider:
     judge(held, store, until=settled, clock_ms=from_(NOON_MS))
     assert provider.requests == []
     assert statuses(store) == {"deferred": 1}
+
+
+def test_readiness_warns_of_a_budget_that_is_spent_for_today_and_stays_ready(
+    paid: Any, store: OpenStore
+) -> None:
+    held = paid(0.0)
+    assert readiness(store, {}, ClientDrops())["warnings"] == []
+    send(store, held, {"id": "c"})
+    send_signal(store, held, id="s", call_id="c", kind="thumbs_down")
+    judge(held, store, until=settled)
+    state = readiness(store, {}, ClientDrops())
+    assert state["ready"]
+    assert state["critic"]["out_of_money"] == [OPENAI]
+    (warning,) = state["warnings"]
+    assert warning.startswith(f"The budget of {OPENAI} is spent for today")
+    with store.read() as connection:
+        tomorrow_ms = time.time_ns() // 1_000_000 + DAY_MS
+        assert critic_work(connection, tomorrow_ms).out_of_money == ()
 
 
 def test_an_answer_without_usage_is_booked_in_full(

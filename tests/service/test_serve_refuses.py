@@ -164,6 +164,19 @@ def test_a_critic_without_its_key(settings: Settings) -> None:
     assert "OPENAI_API_KEY" in line
 
 
+def test_a_budget_for_a_critic_whose_price_nobody_knows(settings: Settings) -> None:
+    line = refused(
+        settings,
+        LOWLIGHT_CRITIC="openai:gpt-unheard-of",
+        OPENAI_API_KEY="sk-none",
+        LOWLIGHT_EGRESS="*",
+        LOWLIGHT_CRITIC_BUDGET_USD="1",
+    )
+    assert "LOWLIGHT_CRITIC_BUDGET_USD" in line
+    assert "openai:gpt-unheard-of" in line
+    assert "LOWLIGHT_PRICES" in line
+
+
 def test_an_unknown_critic(settings: Settings) -> None:
     assert "LOWLIGHT_CRITIC" in refused(settings, LOWLIGHT_CRITIC="oracle")
 
