@@ -1,9 +1,10 @@
 """Committed spans per second over OTLP/HTTP, beside the intake floor fed with the same bodies.
 
 Flow: a real server process (critic off) or the floor -> 8 connections of this program -> spans acknowledged
-per second; then how fast these become calls, each of them checked. Calls are made meanwhile, as always, but
-only after one quiet second instead of ten. The floor is that of `tests.bench.intake_floor`: the protobuf
-messages walked, nothing understood. Turns alternate.
+per second, each of them checked to be a call in the end. Spans come two ways: each the root of a trace, which
+is a call at once, and beneath a span that another request brings, which waits to close: calls are made of
+those meanwhile, after one quiet second instead of ten, and the rest afterwards. The floor is that of
+`tests.bench.intake_floor`: the protobuf messages walked, nothing understood. Turns alternate.
 """
 
 import http.client
@@ -34,6 +35,8 @@ from tests.bench.intake_load import CONNECTIONS, call_of
 BATCHES = (50, 500)
 GOAL = "at least 0.65 of the same floor fed with OTLP"
 OURS = "lowlight"
+#: Ours, with spans that wait for what may still come.
+WAITING = "lowlight, waiting"
 #: Sixteen bytes of trace id, half of them the request's own number.
 _PLACE = b"@@@@@@@@"
 
@@ -52,18 +55,21 @@ def main() -> None:
     closed: list[float] = []
     for turn in range(args.turns):
         for batch in BATCHES:
-            bodies = [body_of(batch, args.seed + number) for number in range(max(2, 1000 // batch))]
-            for name in (OURS, "loop", "thread"):
+            n = range(max(2, 1000 // batch))
+            bodies = [body_of(batch, args.seed + number) for number in n]
+            beneath = [body_of(batch, args.seed + number, beneath=True) for number in n]
+            for name in (OURS, WAITING, "loop", "thread"):
                 with tempfile.TemporaryDirectory(prefix="lowlight-bench-") as folder:
                     path = Path(folder) / "calls.db"
                     with _served(name, path) as address:
                         began = time.perf_counter()
-                        sent = _load(
-                            address, "/v1/traces" if name == OURS else "/v1/calls", bodies, args.seconds
-                        )
+                        url = "/v1/traces" if name in (OURS, WAITING) else "/v1/calls"
+                        sent = _load(address, url, beneath if name == WAITING else bodies, args.seconds)
                         rates[name, batch].append(sent * batch / (time.perf_counter() - began))
-                        if name == OURS:
+                        if name == WAITING:
                             closed.append(_close(path, sent * batch))
+                        elif name == OURS:
+                            _close(path, sent * batch)
                 print(
                     f"turn {turn + 1}, batch {batch}: {name} {rates[name, batch][-1]:,.0f} spans/s",
                     flush=True,
@@ -73,12 +79,20 @@ def main() -> None:
         value = statistics.median(rates[OURS, batch])
         floor = max(statistics.median(rates[kind, batch]) for kind in ("loop", "thread"))
         figures.append(Figure(f"spans_per_s_batch_{batch}", value, floor, GOAL, value >= 0.65 * floor))
+        value = statistics.median(rates[WAITING, batch])
+        figures.append(
+            Figure(f"waiting_spans_per_s_batch_{batch}", value, floor, GOAL, value >= 0.65 * floor)
+        )
     figures.append(Figure("calls_closed_per_s", statistics.median(closed)))
     report("otlp", figures)
 
 
-def body_of(batch: int, seed: int) -> bytes:
-    """Return a request of `batch` GenAI spans with realistic texts, their trace ids to be filled in."""
+def body_of(batch: int, seed: int, *, beneath: bool = False) -> bytes:
+    """Return a request of `batch` GenAI spans with realistic texts, their trace ids to be filled in.
+
+    Args:
+        beneath: each has a parent, which is not in the request.
+    """
     random_ = random.Random(seed)
     request = ExportTraceServiceRequest()
     scope = request.resource_spans.add().scope_spans.add()
@@ -87,6 +101,8 @@ def body_of(batch: int, seed: int) -> bytes:
         call: dict[str, Any] = call_of(random_, number)
         span = scope.spans.add(name="chat", kind=3, trace_id=_PLACE + random_.randbytes(8))
         span.span_id = random_.randbytes(8)
+        if beneath:
+            span.parent_span_id = random_.randbytes(8)
         span.start_time_unix_nano = time.time_ns() - int(call["latency_ms"] * 1e6)
         span.end_time_unix_nano = time.time_ns()
         for key, value in {
@@ -156,7 +172,7 @@ def serve_floor(kind: str, path: str) -> None:
 
 @contextmanager
 def _served(name: str, path: Path) -> Any:
-    if name == OURS:
+    if name in (OURS, WAITING):
         settings = Settings(
             database_url=f"sqlite:///{path}", port=0, critic="none", refresh_s=86_400, otlp_quiet_s=1.0
         )
