@@ -4,7 +4,8 @@ Flow: a real server process (critic off) or the floor -> `tests.bench.intake_loa
 acknowledged per second, checked against the rows in the file. Ours and the floors take turns, so that a busy
 machine slows them alike; of the turns the median counts. Then ours alone: receipts at half of that load, the
 same load with the local critic on, and again where `--kept` calls are kept already (written through the same
-intake, in bulk).
+intake, in bulk). All of them get the same bodies. Their calls begin within the last minute, as live ones do;
+`--spread-hours 24` spreads them over a day, as an import does, which costs more pages to write.
 """
 
 import json
@@ -20,7 +21,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from api.background import start, stop
 from api.schema import upgrade
@@ -30,7 +31,7 @@ from ingest.store import OpenStore
 from ingest.tables import DEFAULT_PROJECT
 from ingest.wire import parse_calls
 from tests.bench.figures import Figure, options, report
-from tests.bench.intake_load import PLACE, bodies
+from tests.bench.intake_load import LIVE_HOURS, PLACE, bodies
 
 BATCHES = (1, 50, 500)
 SHARE_OF_FLOOR = 0.65
@@ -46,6 +47,17 @@ OURS = "lowlight"
 KEPT_BYTES_MAX = 4_000
 
 
+class Traffic(NamedTuple):
+    """Which calls are sent: equal ones for equal traffic."""
+
+    seed: int
+    spread_hours: float
+
+    def turn(self, number: int) -> "Traffic":
+        """Return other calls of the same kind."""
+        return self._replace(seed=self.seed + number)
+
+
 def main() -> None:
     """Measure and report."""
     parser = options("Committed calls per second over HTTP at batches of 1, 50 and 500, beside a bare app.")
@@ -57,7 +69,14 @@ def main() -> None:
         default=1_000_000,
         help="calls kept before the last turn (default 1000000; 0: none)",
     )
+    parser.add_argument(
+        "--spread-hours",
+        type=float,
+        default=LIVE_HOURS,
+        help="calls begin anywhere in this many hours before now (default: within the last minute)",
+    )
     args = parser.parse_args()
+    traffic = Traffic(args.seed, args.spread_hours)
     servers: dict[str, Callable[[Path], Any]] = {
         OURS: _lowlight,
         "floor on loop": lambda folder: _floor(folder, "loop"),
@@ -69,7 +88,7 @@ def main() -> None:
     for turn in range(args.turns):
         for batch in BATCHES:
             for name, server in servers.items():
-                run = _turn(server, batch, args.seconds, args.seed + turn)
+                run = _turn(server, batch, args.seconds, traffic.turn(turn))
                 rates[name, batch].append(run["calls_per_s"])
                 cpu_us[name, batch].append(run["cpu_us"])
                 if name == OURS:
@@ -79,16 +98,16 @@ def main() -> None:
     figures = _figures(rates, cpu_us, ours)
     for batch in BATCHES:
         half = statistics.median(rates[OURS, batch]) / 2
-        run = _turn(_lowlight, batch, max(args.seconds, 10.0), args.seed, calls_per_s=half)
+        run = _turn(_lowlight, batch, max(args.seconds, 10.0), traffic, calls_per_s=half)
         name = f"p99_ms_half_load_batch_{batch}"
         figures.append(Figure(f"receipt_{name}", run["p99_ms"], None, P99_GOAL, run["p99_ms"] < 100))
         print(f"half load, batch {batch}: p99 {run['p99_ms']:.1f} ms", flush=True)
     for batch in BATCHES:
-        run = _turn(_with_critic, batch, args.seconds, args.seed)
+        run = _turn(_with_critic, batch, args.seconds, traffic)
         figures.append(Figure(f"calls_per_s_batch_{batch}_local_critic_on", run["calls_per_s"]))
         print(f"local critic on, batch {batch}: {run['calls_per_s']:,.0f} calls/s", flush=True)
     if args.kept:
-        figures.append(_flat(args.kept, args.seconds, args.seed, args.turns))
+        figures.append(_flat(args.kept, args.seconds, traffic, args.turns))
     report("intake", figures)
 
 
@@ -96,7 +115,7 @@ def _turn(
     server: Callable[[Path], Any],
     batch: int,
     seconds: float,
-    seed: int,
+    traffic: Traffic,
     *,
     calls_per_s: float | None = None,
 ) -> dict[str, float]:
@@ -104,7 +123,7 @@ def _turn(
     with tempfile.TemporaryDirectory(prefix="lowlight-bench-") as folder:
         path = Path(folder)
         with server(path) as (address, process_id):
-            run = _measured(address, process_id, batch, seconds, seed, calls_per_s)
+            run = _measured(address, process_id, batch, seconds, traffic, calls_per_s)
         _check_kept(path / "calls.db", int(run["acknowledged"]))
         size = (path / "calls.db").stat().st_size
         return {**run, "bytes_per_call": size / max(1, run["acknowledged"])}
@@ -115,11 +134,11 @@ def _measured(
     process_id: int,
     batch: int,
     seconds: float,
-    seed: int,
+    traffic: Traffic,
     calls_per_s: float | None = None,
 ) -> dict[str, float]:
     cpu_s = _cpu_s(process_id)
-    run: dict[str, float] = _load(address, batch, seconds, seed, calls_per_s)
+    run: dict[str, float] = _load(address, batch, seconds, traffic, calls_per_s)
     return {
         **run,
         "calls_per_s": run["acknowledged"] / run["seconds"],
@@ -154,7 +173,7 @@ def _figures(
     return figures
 
 
-def _flat(kept: int, seconds: float, seed: int, turns: int) -> Figure:
+def _flat(kept: int, seconds: float, traffic: Traffic, turns: int) -> Figure:
     """The rate at batch 500 with `kept` calls in the store; its floor is the rate of an empty one."""
     with tempfile.TemporaryDirectory(prefix="lowlight-bench-") as name:
         folder = Path(name)
@@ -162,25 +181,27 @@ def _flat(kept: int, seconds: float, seed: int, turns: int) -> Figure:
         if room < kept:
             print(f"The disk has room for {room:,} calls only, instead of {kept:,}.", flush=True)
             kept = room
-        empty = [_turn(_lowlight, 500, seconds, seed + turn)["calls_per_s"] for turn in range(turns)]
-        _fill(folder / "calls.db", kept, seed)
+        empty = [_turn(_lowlight, 500, seconds, traffic.turn(turn))["calls_per_s"] for turn in range(turns)]
+        _fill(folder / "calls.db", kept, traffic)
         full = []
         for turn in range(turns):
             with _lowlight(folder) as (address, process_id):
                 # Seeds of their own: the ids of earlier turns are kept already.
-                full.append(_measured(address, process_id, 500, seconds, turn + 1)["calls_per_s"])
+                full.append(
+                    _measured(address, process_id, 500, seconds, traffic.turn(turn + 1))["calls_per_s"]
+                )
         value, floor = statistics.median(full), statistics.median(empty)
         holds = kept >= 1_000_000 and value >= FLAT_SHARE * floor
         return Figure(f"calls_per_s_batch_500_with_{kept}_kept", value, floor, FLAT_GOAL, holds)
 
 
-def _fill(path: Path, n: int, seed: int) -> None:
+def _fill(path: Path, n: int, traffic: Traffic) -> None:
     """Keep `n` calls of the load through intake itself, without HTTP."""
     settings = Settings(database_url=f"sqlite:///{path}", critic="none")
     upgrade(settings.database_url)
     store = OpenStore(settings.database_url)
     intake = Intake(store, settings)
-    ready = bodies(500, seed)
+    ready = bodies(500, *traffic)
     began_s = time.monotonic()
     for number in range(-(-n // 500)):
         body = ready[number % len(ready)].replace(PLACE, b"kept%06d" % number)
@@ -227,9 +248,11 @@ def _floor(folder: Path, kind: str) -> Iterator[tuple[str, int]]:
         process.stdout.close()
 
 
-def _load(address: str, batch: int, seconds: float, seed: int, calls_per_s: float | None) -> dict[str, Any]:
-    command = [sys.executable, "-m", "tests.bench.intake_load", address, str(batch), str(seconds), str(seed)]
-    command += [] if calls_per_s is None else [str(calls_per_s)]
+def _load(
+    address: str, batch: int, seconds: float, traffic: Traffic, calls_per_s: float | None
+) -> dict[str, Any]:
+    command = [sys.executable, "-m", "tests.bench.intake_load", address, str(batch), str(seconds)]
+    command += [str(traffic.seed), str(calls_per_s or 0), str(traffic.spread_hours)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         sys.exit(f"The load broke off: {done.stderr}")

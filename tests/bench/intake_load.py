@@ -1,10 +1,13 @@
 """Load for the intake benchmark: realistic calls, and a client that costs little.
 
 Run as a program it posts from 8 connections for a given time and prints what was acknowledged:
-`python -m tests.bench.intake_load ADDRESS BATCH SECONDS SEED [CALLS_PER_S]`. Bodies are made beforehand; only
-the ids in them are replaced on the way out. With a rate the connections take turns at equal times, and a
-receipt's wait counts from the time its request was due, so that a slow server cannot hide behind a client
-that waits for it.
+`python -m tests.bench.intake_load ADDRESS BATCH SECONDS SEED [CALLS_PER_S [SPREAD_HOURS]]`. Bodies are made
+beforehand; only the ids in them are replaced on the way out, never to an id of another seed. With a rate the
+connections take turns at equal times, and a receipt's wait counts from the time its request was due, so that
+a slow server cannot hide behind a client that waits for it.
+
+Calls begin within the last minute, as live ones do, or anywhere in SPREAD_HOURS before now (an import,
+clients that were offline): then their index entries and latency counts lie further apart.
 """
 
 import json
@@ -19,6 +22,8 @@ from urllib.parse import urlsplit
 import orjson
 
 CONNECTIONS = 8
+#: Live traffic: a call is sent within the minute that it began in.
+LIVE_HOURS = 1 / 60
 #: Stands in every id of a body, until the client puts the request's own number there.
 PLACE = b"@@@@@@@@@@"
 _WORDS = """
@@ -29,9 +34,9 @@ available following contact us anytime thanks sorry help need
 """.split()  # noqa: SIM905 (eighty quoted words read worse)
 
 
-def call_of(random_: random.Random, number: int) -> dict[str, object]:
-    """Return one call, begun within the last minute: median 1.2 kB in and 0.8 kB out, up to 60 kB."""
-    began = datetime.now(UTC) - timedelta(seconds=random_.random() * 60)
+def call_of(random_: random.Random, number: int, spread_hours: float = LIVE_HOURS) -> dict[str, object]:
+    """Return one call, begun in the last `spread_hours`: median 1.2 kB in and 0.8 kB out, up to 60 kB."""
+    began = datetime.now(UTC) - timedelta(hours=random_.random() * spread_hours)
     latency_ms = random_.lognormvariate(7, 0.8)
     return {
         "id": f"{PLACE.decode()}-{number}",
@@ -57,24 +62,33 @@ def _text(random_: random.Random, median: int) -> str:
     return " ".join(words)[:size]
 
 
-def bodies(batch: int, seed: int) -> list[bytes]:
+def bodies(batch: int, seed: int, spread_hours: float = LIVE_HOURS) -> list[bytes]:
     """Return some bodies of `batch` calls each, their ids still to be filled in."""
     random_ = random.Random(seed)
     n = max(2, 1000 // batch)
-    return [orjson.dumps({"calls": [call_of(random_, i) for i in range(batch)]}) for _ in range(n)]
+    return [
+        orjson.dumps({"calls": [call_of(random_, i, spread_hours) for i in range(batch)]}) for _ in range(n)
+    ]
 
 
 class _Connection(threading.Thread):
     """Posts one body after another over one kept-alive connection, until told to stop."""
 
     def __init__(
-        self, number: int, address: str, ready: list[bytes], batch: int, calls_per_s: float | None = None
+        self,
+        number: int,
+        address: str,
+        ready: list[bytes],
+        batch: int,
+        seed: int,
+        calls_per_s: float | None = None,
     ) -> None:
         super().__init__(daemon=True)
         self.acknowledged = 0
         self.receipt_ms: list[float] = []
         self.error = ""
         self._number = number
+        self._seed = seed
         self._bodies = ready
         #: seconds between two requests of this connection; None: as fast as it can
         self._every_s = None if calls_per_s is None else CONNECTIONS * batch / calls_per_s
@@ -90,7 +104,7 @@ class _Connection(threading.Thread):
         sent = self._number
         due_s = time.perf_counter() + (self._every_s or 0) * self._number / CONNECTIONS
         while not self.stop.is_set():
-            place = b"%02d%08d" % (self._number, sent)
+            place = b"%02d%02d%06d" % (self._seed % 100, self._number, sent)
             body = self._bodies[sent % len(self._bodies)].replace(PLACE, place)
             head = (
                 f"POST /v1/calls HTTP/1.1\r\nHost: {self._host}\r\nContent-Type: application/json\r\n"
@@ -119,9 +133,13 @@ class _Connection(threading.Thread):
 def main() -> None:
     """Run the load; print {"acknowledged", "seconds", "p99_ms"} as JSON."""
     address, batch, seconds, seed = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
-    calls_per_s = float(sys.argv[5]) if len(sys.argv) > 5 else None
-    ready = bodies(batch, seed)
-    connections = [_Connection(number, address, ready, batch, calls_per_s) for number in range(CONNECTIONS)]
+    # A rate of 0: as fast as the server answers.
+    calls_per_s = (float(sys.argv[5]) or None) if len(sys.argv) > 5 else None
+    spread_hours = float(sys.argv[6]) if len(sys.argv) > 6 else LIVE_HOURS
+    ready = bodies(batch, seed, spread_hours)
+    connections = [
+        _Connection(number, address, ready, batch, seed, calls_per_s) for number in range(CONNECTIONS)
+    ]
     start = time.perf_counter()
     for connection in connections:
         connection.start()
