@@ -16,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, and_, func, literal, select, text
@@ -274,6 +275,7 @@ def group_namer(slices: Mapping[int, Mapping[str, Any]], group_by: str) -> Calla
         return lambda slice_id, _hour: joined[slice_id]
     place = fields.index("hour")
 
+    @cache  # rows of one slice and hour are many, and formatting a time is slow
     def _in_hour(slice_id: int, hour: int) -> str:
         parts = list(names[slice_id])
         parts[place] = datetime.fromtimestamp(hour * 3600, UTC).strftime("%Y-%m-%dT%H:00Z")
