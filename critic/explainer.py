@@ -126,7 +126,9 @@ class Explainer:
         if isinstance(came, Words):
             tokens = (came.input_tokens, came.cached_input_tokens, came.output_tokens)
             now_ms = self._work.clock_ms()
-            cost_usd = self._work.money.cost_usd(driver.name, came.model_reported, tokens, now_ms)
+            cost_usd = self._work.money.cost_usd(
+                driver.name, came.model_reported, tokens, now_ms, cache_write_tokens=came.cache_write_tokens
+            )
             done = Written(wanted.seq, "written", driver.name, came, cost_usd=cost_usd)
             await self._keep(done, Spend(*account, cost_usd, held))
             return

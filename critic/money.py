@@ -41,6 +41,7 @@ class Money:
         tokens: tuple[int | None, int | None, int | None],
         at_ms: int,
         *,
+        cache_write_tokens: int | None = None,
         requests: float = 1,
         batched: bool = False,
     ) -> float | None:
@@ -48,10 +49,18 @@ class Money:
 
         Args:
             tokens: input (all), cached input, output.
-            requests: see `Price.cost_usd`.
+            cache_write_tokens, requests: see `Price.cost_usd`.
             batched: whether it came by a batch endpoint, at `Price.batch_factor`.
         """
-        usd = cost_usd(critic, model_reported, *tokens, at_ms, prices=self.prices, requests=requests)
+        usd = cost_usd(
+            critic,
+            model_reported,
+            *tokens,
+            at_ms,
+            prices=self.prices,
+            cache_write_tokens=cache_write_tokens,
+            requests=requests,
+        )
         price = self.prices.of(critic, model_reported, at_ms) if batched and usd else None
         return usd if usd is None or price is None else usd * price.batch_factor
 

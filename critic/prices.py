@@ -61,21 +61,31 @@ class Price(BaseModel):
         return self.input == 0 and self.output == 0 and not self.cache_write
 
     def cost_usd(
-        self, input_tokens: int, cached_input_tokens: int | None, output_tokens: int, *, requests: float = 1
+        self,
+        input_tokens: int,
+        cached_input_tokens: int | None,
+        output_tokens: int,
+        *,
+        cache_write_tokens: int | None = None,
+        requests: float = 1,
     ) -> float:
         """Return what was charged for these tokens.
 
         Args:
             input_tokens: all of them, the cached ones among them.
             cached_input_tokens: None where the provider does not say, which is taken for none.
+            cache_write_tokens: likewise; they are among `input_tokens` and not among the cached ones.
             requests: how many requests the tokens are of, so that each is measured against the longer price
                 by itself; a part of one (a rubric's share) is a fraction.
         """
         cached = min(max(cached_input_tokens or 0, 0), input_tokens)
         cached_price = self.input if self.cached_input is None else self.cached_input
+        written = min(max(cache_write_tokens or 0, 0), input_tokens - cached)
+        write_price = self.input if self.cache_write is None else self.cache_write
         is_long = self.long_from_tokens is not None and input_tokens / requests > self.long_from_tokens
         factor_in, factor_out = (self.long_input_factor, self.long_output_factor) if is_long else (1.0, 1.0)
-        usd_in = ((input_tokens - cached) * self.input + cached * cached_price) * factor_in
+        fresh = input_tokens - cached - written
+        usd_in = (fresh * self.input + cached * cached_price + written * write_price) * factor_in
         return (usd_in + output_tokens * self.output * factor_out) / PER
 
     def at_most_usd(self, input_tokens: int, output_tokens: int) -> float:
@@ -138,6 +148,7 @@ def cost_usd(
     at_ms: int,
     *,
     prices: Prices | None = None,
+    cache_write_tokens: int | None = None,
     requests: float = 1,
 ) -> float | None:
     """Return what one answer cost; None where its price or tokens are unknown. The local critic is free."""
@@ -150,7 +161,13 @@ def cost_usd(
         return 0.0
     if input_tokens is None or output_tokens is None:
         return None
-    return price.cost_usd(input_tokens, cached_input_tokens, output_tokens, requests=requests)
+    return price.cost_usd(
+        input_tokens,
+        cached_input_tokens,
+        output_tokens,
+        cache_write_tokens=cache_write_tokens,
+        requests=requests,
+    )
 
 
 def load_prices(own: Path | None) -> Prices:

@@ -118,6 +118,7 @@ class Purse:
             verdict.model_reported,
             (verdict.input_tokens, verdict.cached_input_tokens, verdict.output_tokens),
             self._work.clock_ms(),
+            cache_write_tokens=verdict.cache_write_tokens,
             requests=(getattr(verdict, "draws", None) or 1) / rubrics,
         )
 

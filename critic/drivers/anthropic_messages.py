@@ -218,4 +218,5 @@ def about(message: Any) -> dict[str, Any]:
         "input_tokens": None if fresh is None else fresh + (read or 0) + (written or 0),
         "output_tokens": count_in(usage, "output_tokens"),
         "cached_input_tokens": read,
+        "cache_write_tokens": written,
     }

@@ -107,6 +107,7 @@ class Answer:
         input_tokens, output_tokens: this rubric's part of the request's usage.
         cached_input_tokens: how many of `input_tokens` the provider had from its cache; None where it
             does not say.
+        cache_write_tokens: how many of them it wrote to its cache, which some charge more for.
         cost_usd: the lane's to fill in, by its price table; no driver knows prices.
         label_mass: the probability that the provider gave to anything but the seven levels, which were
             then scaled to sum to 1; None where it could answer nothing else.
@@ -118,6 +119,7 @@ class Answer:
     input_tokens: int | None = None
     output_tokens: int | None = None
     cached_input_tokens: int | None = None
+    cache_write_tokens: int | None = None
     cost_usd: float | None = None
     draws: int | None = None
     label_mass: float | None = None
@@ -137,6 +139,7 @@ class Refused:
     input_tokens: int | None = None
     output_tokens: int | None = None
     cached_input_tokens: int | None = None
+    cache_write_tokens: int | None = None
     charged: bool = True
 
 

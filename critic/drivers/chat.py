@@ -55,6 +55,7 @@ def choice_of(completion: Mapping[str, Any]) -> Choice | Verdict:
         "input_tokens": count_in(usage, "prompt_tokens"),
         "output_tokens": count_in(usage, "completion_tokens"),
         "cached_input_tokens": count_in(details, "cached_tokens"),
+        "cache_write_tokens": count_in(details, "cache_write_tokens"),
     }
     finish_reason = choice.get("finish_reason")
     if message.get("refusal") or finish_reason == "content_filter":

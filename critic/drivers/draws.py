@@ -35,6 +35,7 @@ class Draw:
     input_tokens: int | None
     output_tokens: int | None
     cached_input_tokens: int | None
+    cache_write_tokens: int | None = None
 
 
 async def three(draw: Callable[[], Awaitable[Draw | Verdict]]) -> list[Draw | Verdict]:
@@ -93,6 +94,7 @@ def verdicts_of(draws: Sequence[Draw | Verdict], names: Sequence[str]) -> list[V
     tokens_in = in_parts(_total(draws, "input_tokens"), parts)
     tokens_out = in_parts(_total(draws, "output_tokens"), parts)
     cached = in_parts(_total(draws, "cached_input_tokens"), parts)
+    written = in_parts(_total(draws, "cache_write_tokens"), parts)
     if not answered:
         verdict = next(draw for draw in draws if not isinstance(draw, Draw))
         if not isinstance(verdict, Refused):
@@ -103,6 +105,7 @@ def verdicts_of(draws: Sequence[Draw | Verdict], names: Sequence[str]) -> list[V
                 input_tokens=tokens_in[i],
                 output_tokens=tokens_out[i],
                 cached_input_tokens=cached[i],
+                cache_write_tokens=written[i],
             )
             for i in range(parts)
         ]
@@ -120,6 +123,7 @@ def verdicts_of(draws: Sequence[Draw | Verdict], names: Sequence[str]) -> list[V
                 input_tokens=tokens_in[i],
                 output_tokens=tokens_out[i],
                 cached_input_tokens=cached[i],
+                cache_write_tokens=written[i],
             )
         )
     return verdicts

@@ -28,6 +28,7 @@ class Words:
     input_tokens: int | None = None
     output_tokens: int | None = None
     cached_input_tokens: int | None = None
+    cache_write_tokens: int | None = None
 
 
 @runtime_checkable

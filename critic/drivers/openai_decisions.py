@@ -193,6 +193,7 @@ def verdicts_of(decision: Any, rubrics: Sequence[Rubric]) -> list[Verdict]:
     tokens_out = in_parts(count_in(usage, "output_tokens"), len(rubrics))
     details = getattr(usage, "input_tokens_details", None)
     cached = in_parts(count_in(details, "cached_tokens"), len(rubrics))
+    written = in_parts(count_in(details, "cache_write_tokens"), len(rubrics))
     return [
         _verdict(
             answer,
@@ -202,6 +203,7 @@ def verdicts_of(decision: Any, rubrics: Sequence[Rubric]) -> list[Verdict]:
                 "input_tokens": tokens_in[i],
                 "output_tokens": tokens_out[i],
                 "cached_input_tokens": cached[i],
+                "cache_write_tokens": written[i],
             },
         )
         for i, (answer, rubric) in enumerate(zip(answers, rubrics, strict=True))

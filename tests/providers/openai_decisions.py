@@ -79,6 +79,7 @@ class DecisionsProvider(Provider):
         super().__init__("/v1/decisions", base_path="/v1")
         self.judge: Callable[[DecisionRequest, ScoreQuestion], Verdict] = obedient
         self.requests: list[DecisionRequest] = []
+        self.cache_write_tokens = 0
 
     async def answer(self, request: Request) -> Response:
         if request.headers.get("authorization") != f"Bearer {KEY}":
@@ -107,7 +108,7 @@ class DecisionsProvider(Provider):
             "model": f"{sent.model}-2026-10-01",
             "usage": {
                 "input_tokens": tokens_in,
-                "input_tokens_details": {"cache_write_tokens": 0, "cached_tokens": 0},
+                "input_tokens_details": {"cache_write_tokens": self.cache_write_tokens, "cached_tokens": 0},
                 "output_tokens": tokens_out,
                 "output_tokens_details": {"reasoning_tokens": 0},
                 "total_tokens": tokens_in + tokens_out,

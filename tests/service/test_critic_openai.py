@@ -74,6 +74,17 @@ def test_all_seven_probabilities_are_kept_with_what_the_answer_cost(
     assert row["cost_usd"] == pytest.approx((0.10 * row["input_tokens"] + 0.50 * 7) / 1e6)
 
 
+def test_what_is_written_to_the_providers_cache_is_booked_at_its_own_price(
+    settings: Settings, store: OpenStore, provider: DecisionsProvider
+) -> None:
+    provider.cache_write_tokens = 40
+    send(store, settings, {})
+    judge(settings, store)
+    (row,) = scores(store)
+    fresh = row["input_tokens"] - 40
+    assert row["cost_usd"] == pytest.approx((0.10 * fresh + 0.125 * 40 + 0.50 * 7) / 1e6)
+
+
 def test_rubrics_with_the_same_view_share_a_request_and_others_do_not(
     settings: Settings, store: OpenStore, provider: DecisionsProvider, rubrics_dir: Path
 ) -> None:

@@ -24,6 +24,9 @@ def test_cached_input_costs_its_own_price() -> None:
     assert cost_usd(LUNA, None, 100_000, 60_000, 10_000, NOW) == pytest.approx(
         (40_000 * 0.10 + 60_000 * 0.01 + 10_000 * 0.50) / 1e6
     )
+    assert cost_usd(LUNA, None, 100_000, 60_000, 0, NOW, cache_write_tokens=30_000) == pytest.approx(
+        (10_000 * 0.10 + 60_000 * 0.01 + 30_000 * 0.125) / 1e6
+    )
 
 
 def test_a_price_holds_from_its_day_until_the_next_one() -> None:
@@ -61,18 +64,24 @@ def test_a_long_request_costs_the_longer_price_and_its_parts_sum_to_it() -> None
 @given(
     input_tokens=st.integers(0, 2_000_000),
     cached_share=st.floats(0, 1),
+    written_share=st.floats(0, 1),
     output_tokens=st.integers(0, 100_000),
     less=st.floats(0, 1),
 )
 def test_what_is_reserved_is_never_less_than_what_is_charged(
-    input_tokens: int, cached_share: float, output_tokens: int, less: float
+    input_tokens: int, cached_share: float, written_share: float, output_tokens: int, less: float
 ) -> None:
     """For every shipped price, whatever part of the bound was used and however it was cached."""
     for critic in (LUNA, "anthropic:claude-haiku-5-5", "anthropic:claude-sonnet-4-5", "openai:gpt-4o"):
         price = shipped_prices().of(critic, None, NOW)
         assert price is not None
         used = int(input_tokens * less)
-        cost = price.cost_usd(used, int(used * cached_share), int(output_tokens * less))
+        cost = price.cost_usd(
+            used,
+            int(used * cached_share),
+            int(output_tokens * less),
+            cache_write_tokens=int(used * written_share),
+        )
         assert cost <= price.at_most_usd(input_tokens, output_tokens) + 1e-12
 
 
