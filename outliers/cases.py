@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, insert, select, update
 
 from critic.explanations import ask as ask_for_words
 from ingest.tables import Call, columns
@@ -218,9 +218,29 @@ def nominate(
         return "none"
     put_case(connection, project_id, week_id, "nominated", leading, now_ms)
     if before is None or before.sentence != leading.case_sentence:
-        event = Event(week_id, now_ms, LOWLIGHT, "nominated", leading.case_sentence)
-        note_event(connection, project_id, event)
+        _tell_nomination(connection, project_id, week_id, leading.case_sentence, now_ms)
     return "nominated"
+
+
+def _tell_nomination(
+    connection: Connection, project_id: int, week_id: str, sentence: str, now_ms: int
+) -> None:
+    """Part of a write job: tell it in the case's history, in place of a nomination nobody has acted on.
+
+    While late scores come in, a week is nominated anew every few minutes.
+    """
+    last = connection.execute(
+        select(_event.c.seq, _event.c.what)
+        .where(_event.c.project_id == project_id, _event.c.week == week_id)
+        .order_by(_event.c.seq.desc())
+        .limit(1)
+    ).one_or_none()
+    if last is not None and last.what == "nominated":
+        connection.execute(
+            update(_event).where(_event.c.seq == last.seq).values(at_ms=now_ms, words=sentence)
+        )
+        return
+    note_event(connection, project_id, Event(week_id, now_ms, LOWLIGHT, "nominated", sentence))
 
 
 def put_case(

@@ -14,7 +14,7 @@ from critic.tables import GuardReading
 from ingest.settings import Settings
 from ingest.store import OpenStore
 from ingest.tables import Signal, columns
-from outliers.cases import case_of, cases_of, leading_cohort
+from outliers.cases import Event, case_of, cases_of, events_of, leading_cohort, nominate, note_event
 from outliers.conditions import Condition
 from outliers.findings import Finding, findings_of
 from outliers.freshness import freshness
@@ -164,6 +164,34 @@ def test_a_nomination_follows_what_is_learned_late(store: OpenStore, settings: S
     run(store, settings, AFTER_MS + HOUR_MS)
     with store.read() as connection:
         assert case_of(connection, 1, WEEK.id) is None
+
+
+def test_nominations_that_follow_late_scores_are_one_line_of_history(
+    store: OpenStore, settings: Settings
+) -> None:
+    """Until a person acts; what they acted on stays as it was told."""
+    store.write(partial(put_calls, calls=troubled(5)))
+    run(store, settings, AFTER_MS)
+    with store.read() as connection:
+        [first] = findings_of(connection, 1, WEEK.id, "bad")
+
+    def nominated(*sentences: str) -> list[tuple[str, int, str]]:
+        for minute, sentence in enumerate(sentences, 1):
+            leading = replace(first, case_sentence=sentence)
+            now_ms = AFTER_MS + minute * 60_000
+            store.write(partial(nominate, project_id=1, week_id=WEEK.id, leading=leading, now_ms=now_ms))
+        with store.read() as connection:
+            return [(e.what, e.at_ms, e.words) for e in events_of(connection, 1, [WEEK.id])]
+
+    last = ("nominated", AFTER_MS + 120_000, "93 of 100 calls")
+    assert nominated("90 of 97 calls", "93 of 100 calls", "93 of 100 calls") == [last]
+    note = Event(WEEK.id, AFTER_MS + 200_000, "ada", "note", "The parcels again?")
+    store.write(partial(note_event, project_id=1, event=note))
+    assert nominated("95 of 108 calls") == [
+        last,
+        ("note", note.at_ms, note.words),
+        ("nominated", AFTER_MS + 60_000, "95 of 108 calls"),
+    ]
 
 
 def test_a_quiet_week_has_no_case(store: OpenStore, settings: Settings) -> None:
