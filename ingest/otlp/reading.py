@@ -107,6 +107,10 @@ class _Bad(ValueError):
     """One item cannot be kept."""
 
 
+#: Where something stands that is no resource, scope or list of them.
+_NOWHERE = Source("", {})
+
+
 def read_spans(body: bytes, *, is_json: bool) -> Read[Span]:
     """Read an ExportTraceServiceRequest.
 
@@ -312,13 +316,31 @@ def _json_record(record: Any, source: Source) -> Record:
 def _json_items(
     request: dict[str, Any], resources: str, scopes: str, items: str
 ) -> Iterator[tuple[Source, Any]]:
-    for of_resource in _objects(request.get(resources)):
+    """Yield each span or record with its source; what stands in the place of one is yielded as it is.
+
+    Raises:
+        BadBody: `resources` is something else than a list, so that nothing of the body can be kept.
+    """
+    sent = request.get(resources)
+    if sent is not None and not isinstance(sent, list):
+        raise BadBody("bad_body", f"{resources} must be a list, as in OTLP's JSON.", field=resources)
+    for of_resource in sent or []:
+        if not isinstance(of_resource, dict):
+            yield _NOWHERE, of_resource
+            continue
         resource = _json_attributes(_object(of_resource.get("resource")).get("attributes"))
-        for of_scope in _objects(of_resource.get(scopes)):
+        for of_scope in _listed(of_resource.get(scopes)):
+            if not isinstance(of_scope, dict):
+                yield _NOWHERE, of_scope
+                continue
             source = Source(_text(_object(of_scope.get("scope")).get("name")), resource)
-            found = of_scope.get(items)
-            for item in found if isinstance(found, list) else []:
+            for item in _listed(of_scope.get(items)):
                 yield source, item
+
+
+def _listed(value: Any) -> list[Any]:
+    """Return a list's items; what is neither list nor missing is one item that nobody can read."""
+    return value if isinstance(value, list) else [] if value is None else [None]
 
 
 def _json_attributes(pairs: Any) -> dict[str, Any]:

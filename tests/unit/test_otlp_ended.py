@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from ingest.otlp import ended
 from ingest.otlp.dialects import part_of_span
 from ingest.otlp.ended import told_whole
-from ingest.otlp.reading import read_spans
+from ingest.otlp.reading import read_records, read_spans
 from ingest.settings import Settings
 from ingest.store import OpenStore
+from ingest.wire import BadBody
 from tests.otlp_captures import Capture, captures, kept_calls
 from tests.unit.test_otlp_closing import TRACE, Server, request_with, span
 
@@ -133,3 +134,17 @@ def _mutated(attributes: list[Any], chance: random.Random) -> list[Any]:
             found.append(pair)
     chance.shuffle(found)
     return found
+
+
+@pytest.mark.parametrize("signal", ["Spans", "Logs"])
+def test_json_of_the_wrong_shape_is_refused_or_counted_and_never_taken_for_empty(signal: str) -> None:
+    """An exporter that is told 200 drops what it sent: what nobody could read must not be acknowledged."""
+    read: Any = read_spans if signal == "Spans" else read_records
+    scopes, items = ("scopeSpans", "spans") if signal == "Spans" else ("scopeLogs", "logRecords")
+    with pytest.raises(BadBody, match=f"resource{signal} must be a list"):
+        read(json.dumps({f"resource{signal}": 5}).encode(), is_json=True)
+    broken = [7, {scopes: "x"}, {scopes: [None]}, {scopes: [{items: {}}]}]
+    told = read(json.dumps({f"resource{signal}": broken}).encode(), is_json=True)
+    assert (len(told.items), told.rejected) == (0, 4)
+    nothing = read(json.dumps({f"resource{signal}": [{}, {scopes: []}], "more": 1}).encode(), is_json=True)
+    assert (len(nothing.items), nothing.rejected) == (0, 0)
