@@ -12,6 +12,11 @@ from rubrics import CallView, Problem, Rubric, load_rubric, load_rubrics, read_f
 #: Characters of a version as it is shown; git finds the blob by them.
 VERSION_CHARS = 10
 
+_REASON_FIRST = (
+    "chat-draws: and anthropic: critics write a reason before the level, which costs more; for openai:, "
+    "systemone:, chat-logprobs: and local it changes nothing."
+)
+
 _folder = click.option(
     "--rubrics",
     "folder",
@@ -45,6 +50,9 @@ def check(path: Path | None) -> None:
         raise click.ClickException(_told(problems))
     views = len({rubric.view_blob for rubric in rubrics})
     click.echo(f"{_count(len(rubrics), 'rubric')}, {_count(views, 'view')}: nothing is wrong.")
+    for rubric in rubrics:
+        if rubric.reason_first:
+            click.echo(f"{rubric.name} sets reason_first. {_REASON_FIRST}")
     if any(rubric.committed is False for rubric in rubrics):
         click.echo("Commit before you rely on scores: git can show a score's rubric only once it has it.")
 
@@ -68,7 +76,7 @@ def show(name: str, folder: Path | None) -> None:
     click.echo(f"Applies to {rubric.applies_to}, weight {rubric.weight:g}.")
     click.echo(f"{_answered_without_a_model(rubric).capitalize()}.")
     if rubric.reason_first:
-        click.echo("The critic is asked for its reason before the level.")
+        click.echo(_REASON_FIRST)
     click.echo(f"\n{rubric.question}\n")
     for level, situation in enumerate(rubric.levels, start=1):
         click.echo(click.wrap_text(situation, initial_indent=f"  {level}  ", subsequent_indent="     "))

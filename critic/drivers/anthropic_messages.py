@@ -21,7 +21,16 @@ from critic.drivers.base import (
     count_in,
     tokens_at_most,
 )
-from critic.drivers.draws import DRAWS, Draw, levels_in, schema_of, three, verdicts_of
+from critic.drivers.draws import (
+    DRAWS,
+    Draw,
+    asked_with_reasons,
+    levels_in,
+    reasons_tokens_max,
+    schema_of,
+    three,
+    verdicts_of,
+)
 from critic.drivers.explaining import TOKENS_MAX, Words, told_of, words_of
 from critic.drivers.limits import Limits, limits_of
 from critic.drivers.statuses import Failure, short, verdict_on
@@ -168,12 +177,12 @@ def request_of(case: Case, model: str) -> dict[str, Any]:
     """Return the arguments of `messages.create`; the rubrics come first and are cached, the case last."""
     system = {
         "type": "text",
-        "text": questions_text(case.rubrics, ASKED),
+        "text": questions_text(case.rubrics, asked_with_reasons(ASKED, case.rubrics)),
         "cache_control": {"type": "ephemeral"},
     }
     return {
         "model": model,
-        "max_tokens": TOKENS_A_RUBRIC * (1 + len(case.rubrics)),
+        "max_tokens": TOKENS_A_RUBRIC * (1 + len(case.rubrics)) + reasons_tokens_max(case.rubrics),
         "system": [system],
         "messages": [{"role": "user", "content": case_text(case)}],
         "output_config": {"format": {"type": "json_schema", "schema": schema_of(case.rubrics)}},

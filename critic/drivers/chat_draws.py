@@ -11,7 +11,16 @@ from critic.drivers.address import Address
 from critic.drivers.base import Case, Unusable, Usage, Verdict, tokens_at_most
 from critic.drivers.chat import PATH, VIEW_CHARS_MAX, Choice, choice_of, length_of, messages_of
 from critic.drivers.chat_batches import ChatBatcher
-from critic.drivers.draws import DRAWS, Draw, levels_in, schema_of, three, verdicts_of
+from critic.drivers.draws import (
+    DRAWS,
+    Draw,
+    asked_with_reasons,
+    levels_in,
+    reasons_tokens_max,
+    schema_of,
+    three,
+    verdicts_of,
+)
 from critic.drivers.explaining import Words, explain_by_chat
 from critic.drivers.limits import Limits
 from critic.drivers.posting import Posting
@@ -92,7 +101,7 @@ class ChatDraws:
 
 
 def _tokens_max(case: Case) -> int:
-    return TOKENS_THOUGHT + TOKENS_A_RUBRIC * len(case.rubrics)
+    return TOKENS_THOUGHT + TOKENS_A_RUBRIC * len(case.rubrics) + reasons_tokens_max(case.rubrics)
 
 
 def request_of(case: Case, address: Address) -> dict[str, Any]:
@@ -100,7 +109,7 @@ def request_of(case: Case, address: Address) -> dict[str, Any]:
     schema = {"name": "levels", "strict": True, "schema": schema_of(case.rubrics)}
     return {
         "model": address.model,
-        "messages": messages_of(case, questions_text(case.rubrics, ASKED)),
+        "messages": messages_of(case, questions_text(case.rubrics, asked_with_reasons(ASKED, case.rubrics))),
         "response_format": {"type": "json_schema", "json_schema": schema},
         "temperature": 1,  # draws at 0 would be one draw
         **length_of(address, _tokens_max(case)),

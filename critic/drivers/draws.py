@@ -1,6 +1,8 @@
 """Critics that name one level a time: three draws of the same question become shares of the levels.
 
-Flow: drawn objects `{rubric: level}`, or the verdicts of draws that failed -> `verdicts_of`.
+Flow: drawn objects `{rubric: level}`, or the verdicts of draws that failed -> `verdicts_of`. Under a rubric
+that sets `reason_first` a level is `{"reason", "level"}`, in this order, so that a weak critic reasons before
+it scores. The reason is dropped with the answer: it explains no score, as the shares are those of three.
 """
 
 import asyncio
@@ -24,6 +26,15 @@ from rubrics import Rubric
 DRAWS = 3
 #: The schema of one level; the provider holds the model to it.
 LEVEL_SCHEMA = {"type": "integer", "enum": list(range(1, LEVELS + 1))}
+#: The same with a reason before it: a model writes an object's properties in their order.
+REASONED_SCHEMA = {
+    "type": "object",
+    "properties": {"reason": {"type": "string"}, "level": LEVEL_SCHEMA},
+    "required": ["reason", "level"],
+    "additionalProperties": False,
+}
+#: Room for the reason of one rubric; one that runs on is cut off and `Unusable`.
+TOKENS_A_REASON = 512
 
 
 @dataclass(frozen=True)
@@ -63,13 +74,35 @@ async def three(draw: Callable[[], Awaitable[Draw | Verdict]]) -> list[Draw | Ve
     return came
 
 
+def asked_with_reasons(asked: str, rubrics: Sequence[Rubric]) -> str:
+    """Return what is asked for, and of whom a reason is wanted before the level."""
+    names = ", ".join(rubric.name for rubric in rubrics if rubric.reason_first)
+    if not names:
+        return asked
+    return (
+        f"{asked} For {names} give an object instead of the level: `reason`, at most three sentences on what "
+        "in the call speaks for which level, and after it `level`."
+    )
+
+
+def reasons_tokens_max(rubrics: Sequence[Rubric]) -> int:
+    """Return the most tokens that the reasons of one draw may take."""
+    return TOKENS_A_REASON * sum(rubric.reason_first for rubric in rubrics)
+
+
 def schema_of(rubrics: Sequence[Rubric]) -> dict[str, Any]:
-    """Return the JSON schema of an answer: one level a rubric, all of them there and nothing else."""
-    names = [rubric.name for rubric in rubrics]
+    """Return the JSON schema of an answer: one level a rubric, all of them there and nothing else.
+
+    Those with a reason come last: nothing is argued before a level that is to be given without.
+    """
+    in_order = sorted(rubrics, key=lambda rubric: rubric.reason_first)
+    properties = {
+        rubric.name: REASONED_SCHEMA if rubric.reason_first else LEVEL_SCHEMA for rubric in in_order
+    }
     return {
         "type": "object",
-        "properties": dict.fromkeys(names, LEVEL_SCHEMA),
-        "required": names,
+        "properties": properties,
+        "required": list(properties),
         "additionalProperties": False,
     }
 
@@ -130,6 +163,8 @@ def verdicts_of(draws: Sequence[Draw | Verdict], names: Sequence[str]) -> list[V
 
 
 def _level(value: object) -> int | None:
+    if isinstance(value, Mapping) and value.keys() == {"reason", "level"}:
+        value = value["level"]
     sound = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LEVELS
     return value if sound else None  # type: ignore[return-value]
 

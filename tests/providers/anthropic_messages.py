@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from tests.providers.loopback import Fault, Provider, level_ordered_in, without_fenced
+from tests.providers.loopback import Fault, Provider, level_ordered_in, shaped, without_fenced
 
 KEY = "sk-ant-loopback-0123456789"
 MODEL = "claude-loopback"
@@ -130,7 +130,8 @@ class MessagesProvider(Provider):
 
     def _message(self, sent: MessagesRequest) -> bytes:
         levels = {name: self.judge(sent, name) for name in sent.names}
-        text = json.dumps(levels) if levels else "The answer never names the day."
+        properties = sent.output_config.format.schema_.properties if sent.output_config else {}
+        text = json.dumps(shaped(levels, properties)) if levels else "The answer never names the day."
         text = text if self.text is None else self.text
         content = [{"type": "text", "text": text}] if self.stop_reason == "end_turn" else []
         message = {

@@ -17,9 +17,9 @@ Answered:
 """
 
 
-def rubric(name: str) -> Rubric:
-    """Return a rubric whose view all others made here share."""
-    return rubric_of(name, SOURCE.format(name=name, levels=LEVELS))
+def rubric(name: str, *, more: str = "") -> Rubric:
+    """Return a rubric whose view all others made here share; `more` are further settings."""
+    return rubric_of(name, more + SOURCE.format(name=name, levels=LEVELS))
 
 
 RUBRICS = (rubric("accuracy"), rubric("tone"))

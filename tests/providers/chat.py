@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from tests.providers.loopback import Fault, Provider, level_ordered_in, shares_of, without_fenced
+from tests.providers.loopback import Fault, Provider, level_ordered_in, shaped, shares_of, without_fenced
 
 KEY = "sk-chat-loopback-0123456789"
 MODEL = "chat-loopback"
@@ -144,7 +144,9 @@ class ChatProvider(Provider):
         if self.text is not None:
             return self.text
         if sent.names:
-            return json.dumps({name: _whole(self.judge(sent, name)) for name in sent.names})
+            schema = sent.response_format.json_schema.schema_ if sent.response_format else {}
+            levels = {name: _whole(self.judge(sent, name)) for name in sent.names}
+            return json.dumps(shaped(levels, schema["properties"]))
         return "7" if sent.logprobs else "The answer never names the day."
 
     def _logprobs(self, sent: ChatRequest) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -109,6 +109,20 @@ def shares_of(verdict: float | list[float], levels: int = 7) -> list[float]:
     if isinstance(verdict, list):
         return verdict
     return [max(0.0, 1.0 - abs(verdict - level)) for level in range(1, levels + 1)]
+
+
+def shaped(levels: dict[str, Any], schemas: Mapping[str, Any]) -> dict[str, Any]:
+    """Return levels as structured output would: an object with its reason first where the schema asks so."""
+    answer: dict[str, Any] = {}
+    for name, schema in schemas.items():
+        if schema["type"] != "object":
+            answer[name] = levels[name]
+            continue
+        assert schema["additionalProperties"] is False, "providers refuse any other object"
+        assert schema["required"] == list(schema["properties"]), "providers want every property there"
+        given = {"reason": "It names no day. The level is 7.", "level": levels[name]}
+        answer[name] = {part: given[part] for part in schema["properties"]}
+    return answer
 
 
 def without_fenced(case: str, *, told: str) -> str:

@@ -21,6 +21,7 @@ from critic.drivers.base import (
     Refused,
     Unusable,
 )
+from critic.drivers.batching import Batching
 from critic.drivers.explaining import Words, at_most, explaining
 from critic.drivers.watching import Watch
 from ingest.errors import BadSettings
@@ -54,6 +55,45 @@ def test_each_rubric_gets_a_distribution_and_its_part_of_the_usage(asked: Asked)
     assert 0 < sum(answer.output_tokens or 0 for answer in answers) <= bound.output_tokens
     cached = [answer.cached_input_tokens for answer in answers]
     assert all(count is None or count <= (answers[i].input_tokens or 0) for i, count in enumerate(cached))
+
+
+def test_a_rubric_that_asks_for_its_reason_first_gets_it_where_a_critic_writes(asked: Asked) -> None:
+    """The level comes after the reason, in the same answer; what was reasoned is no explanation to keep."""
+    reasoned = rubric("accuracy", more="{% set reason_first = true %}")
+    plain, case = rubric("tone"), case_of((reasoned, rubric("tone")))
+    asked.provider.judge = lambda _sent, _name: 2
+    driver, without = asked.driver(), case_of((rubric("accuracy"), plain))
+    more, less = driver.at_most(case), driver.at_most(without)
+    answers = judged(driver, case)
+    for answer in answers:
+        assert isinstance(answer, Answer)
+        assert answer.probabilities[1] == 1.0, "the level that stands in the reason is no level"
+        assert not answer.why
+    schema = schema_in(asked.provider.requests[-1])
+    if asked.kind.name not in ("anthropic", "chat-draws"):
+        assert more == less
+        assert schema is None
+        return
+    assert schema is not None
+    assert list(schema["accuracy"]["properties"]) == ["reason", "level"]
+    level = {"type": "integer", "enum": [1, 2, 3, 4, 5, 6, 7]}
+    assert schema["accuracy"]["properties"]["level"] == schema["tone"] == level
+    assert list(schema) == ["tone", "accuracy"], "no reason stands before a level that asked for none"
+    assert isinstance(driver, Batching)
+    for body in driver.batcher().bodies(case):
+        assert json.dumps(schema["accuracy"]) in json.dumps(body), "a batch asks the same"
+    assert more.output_tokens > less.output_tokens
+    assert more.input_tokens > less.input_tokens
+    assert driver.at_most(case_of((plain,))).output_tokens < less.output_tokens, "only what asks pays"
+
+
+def schema_in(sent: Any) -> dict[str, Any] | None:
+    """The properties of the object that a request asks for; None where it asks for none."""
+    if getattr(sent, "output_config", None):
+        return dict(sent.output_config.format.schema_.properties)
+    if getattr(sent, "response_format", None):
+        return dict(sent.response_format.json_schema.schema_["properties"])
+    return None
 
 
 @pytest.mark.parametrize("status", [408, 409, 500, 502, 503, 529])

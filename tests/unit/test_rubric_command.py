@@ -53,6 +53,15 @@ def test_check_names_file_and_line_and_ends_with_1(tmp_path: Path) -> None:
     assert "good  " in rubric("check", tmp_path, env={}).stdout
 
 
+def test_check_says_who_honours_a_reason_first(tmp_path: Path) -> None:
+    (tmp_path / "good.jinja").write_text(SOUND)
+    assert "reason_first" not in rubric("check", tmp_path).stdout
+    (tmp_path / "weak.jinja").write_text("{% set reason_first = true %}" + SOUND)
+    for done in (rubric("check", tmp_path), rubric("show", "weak", "--rubrics", tmp_path)):
+        assert "chat-draws: and anthropic: critics write a reason before the level" in done.stdout
+        assert "systemone:, chat-logprobs: and local it changes nothing" in done.stdout
+
+
 def test_check_of_what_is_not_there_is_one_line(tmp_path: Path) -> None:
     done = rubric("check", tmp_path / "nowhere")
     assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
