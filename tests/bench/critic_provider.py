@@ -38,7 +38,8 @@ class Provider:
         self.in_flight = 0
         self.counts: Counter[str] = Counter()
         self.answered: Counter[bytes] = Counter()
-        self.first_at = self.last_at = 0.0
+        self.first_at = 0.0
+        self.answered_at: list[float] = []
 
     async def answer(self, body: bytes) -> bytes | None:
         """Return a response to one request; None for one that hangs."""
@@ -59,11 +60,11 @@ class Provider:
             self.in_flight -= 1
         found = _CASE.search(body)
         self.answered[found[1] if found else b"?"] += 1
-        self.last_at = time.monotonic()
+        self.answered_at.append(time.monotonic())
         return _http(200, _decision(body))
 
     def stats(self) -> bytes:
-        """Return what was asked and answered so far."""
+        """Return what was asked and answered so far; times in seconds from the first request on."""
         return _http(
             200,
             orjson.dumps(
@@ -71,7 +72,7 @@ class Provider:
                     **self.counts,
                     "answered": sum(self.answered.values()),
                     "cases": len(self.answered),
-                    "seconds": self.last_at - self.first_at,
+                    "answered_at_s": [at - self.first_at for at in self.answered_at],
                 }
             ),
         )

@@ -126,7 +126,7 @@ def test_the_limit_grows_with_answers_and_halves_once_a_round() -> None:
     pace = Pace(32, 1.0, clock=clock)
     assert pace.limit == LIMIT_AT_FIRST
     for _answer in range(50):
-        pace.answered()
+        pace.answered(0.2)
     assert pace.limit == 32
     clock.now += 1
     sent_at = clock.now
@@ -141,7 +141,7 @@ def test_the_limit_grows_with_answers_and_halves_once_a_round() -> None:
         clock.now += 1
         pace.not_answered(clock.now)
     assert pace.limit == 1, "never nothing: else it would never rise again"
-    pace.answered()
+    pace.answered(0.2)
     assert pace.limit == 2
 
 
@@ -155,7 +155,7 @@ def test_rounds_in_vain_hold_back_everything_for_a_while() -> None:
     clock.now += 1
     pace.not_answered(clock.now)
     assert pace.held_s() == 1.0
-    pace.answered()
+    pace.answered(0.2)
     assert pace.held_s() == 0
 
 
