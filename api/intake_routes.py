@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-import orjson
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 from starlette.routing import Route
@@ -88,7 +87,7 @@ async def _receipt(
     finally:
         hold.leave()
     state.metrics.receipt(kind, receipt)
-    return Response(orjson.dumps(receipt.model_dump()), media_type="application/json")
+    return Response(receipt.__pydantic_serializer__.to_json(receipt), media_type="application/json")
 
 
 class ShortWay:
