@@ -47,10 +47,12 @@ from dashboards.pages import (
     this_week,
     worst,
 )
+from dashboards.queries.call import seq_of
 from dashboards.queries.person import Per
 from dashboards.render import Frame, as_json, render, static_files
 from ingest.settings import Settings
 from ingest.store import Store
+from ingest.tables import DEFAULT_PROJECT
 from outliers.errors import BadCursor
 
 log = logging.getLogger(__name__)
@@ -165,10 +167,11 @@ def get_alike(
     settings: SettingsDep,
 ) -> Response:
     """What else went wrong like a call. An id may itself end in "/alike": then it is that call's page."""
+    end = "/alike.json" if _is_twin(request) else "/alike"
     with store.read() as connection:
-        page = alike.build(connection, settings, call_id, asked, datetime.now(UTC))
+        whole = seq_of(connection, DEFAULT_PROJECT, f"{call_id}/alike")
+        page = None if whole else alike.build(connection, settings, call_id, asked, datetime.now(UTC))
     if page is None:
-        end = "/alike.json" if _is_twin(request) else "/alike"
         return get_call(request, call_id + end, store, settings)
     if _is_twin(request):
         return _json(page)
@@ -188,8 +191,13 @@ def get_score(
 ) -> Response:
     """One answer of a critic. An id may itself hold "/scores/": then it is that call's page."""
     with store.read() as connection:
-        page = score.build(
-            connection, settings, call_id, rubric, datetime.now(UTC), critic=critic, version=version
+        whole = seq_of(connection, DEFAULT_PROJECT, f"{call_id}/scores/{rubric}")
+        page = (
+            None
+            if whole
+            else score.build(
+                connection, settings, call_id, rubric, datetime.now(UTC), critic=critic, version=version
+            )
         )
     if page is None:
         end = f"/scores/{rubric}{'.json' if _is_twin(request) else ''}"

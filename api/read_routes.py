@@ -11,8 +11,11 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.encoders import jsonable_encoder
+from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from pydantic import Field
+from sqlalchemy import Connection
 
 from api.deps import SettingsDep, StoreDep
 from api.errors import Refused
@@ -35,6 +38,7 @@ from dashboards.queries.cases import CaseShown, Cohort, case_shown, cases_shown,
 from dashboards.queries.freshness import CriticWork, critic_work
 from dashboards.queries.latencies import Latencies, latencies
 from dashboards.queries.slow_causes import WeekTails, causes_by_week
+from ingest.settings import Settings
 from ingest.tables import DEFAULT_PROJECT
 from outliers.alike import Alike, alike, alike_window
 from outliers.errors import BadCursor, UnknownGrouping
@@ -170,18 +174,22 @@ def get_calls(asked: Annotated[CallsQuery, Query()], store: StoreDep, settings: 
         return list_calls(connection, DEFAULT_PROJECT, window, asked, settings.critics)
 
 
-@router.get("/calls/{call_id:path}/alike")
+@router.get("/calls/{call_id:path}/alike", response_model=Alike)
 def get_alike(
     call_id: Annotated[str, Path(description="The caller's id, percent-encoded.")],
     asked: Annotated[AlikeQuery, Query()],
     store: StoreDep,
     settings: SettingsDep,
-) -> Alike:
+) -> Alike | JSONResponse:
     """What else went wrong like this call: the bad calls nearest to it, and what sets them apart.
 
-    Without a window: the call's own week and the three before it.
+    Without a window: the call's own week and the three before it. A call whose own id ends in "/alike" is
+    read whole here, as by `/v1/calls/{call_id}`.
     """
     with store.read() as connection, time_limit(connection, ROUTE_TIME_LIMIT_S):
+        whole = call_queries.seq_of(connection, DEFAULT_PROJECT, f"{call_id}/alike")
+        if whole is not None:
+            return JSONResponse(jsonable_encoder(_call_read(connection, settings, whole)))
         seq = call_queries.seq_of(connection, DEFAULT_PROJECT, call_id)
         if seq is None:
             raise call_not_found(call_id)
@@ -205,15 +213,7 @@ def get_call(
         seq = call_queries.seq_of(connection, DEFAULT_PROJECT, call_id)
         if seq is None:
             raise call_not_found(call_id)
-        return CallRead(
-            call=call_queries.record_of(connection, seq),
-            texts=call_queries.texts_of(connection, seq),
-            ranked=call_queries.ranked_of(connection, seq),
-            scores=call_queries.scores_of(connection, seq, settings.critics),
-            guard=call_queries.guard_of(connection, seq),
-            signals=call_queries.signals_of(connection, seq),
-            labels=call_queries.labels_of(connection, DEFAULT_PROJECT, call_id),
-        )
+        return _call_read(connection, settings, seq)
 
 
 @router.get("/worst")
@@ -325,6 +325,19 @@ def get_critic(store: StoreDep, settings: SettingsDep) -> CriticRead:
     now_ms = round(datetime.now(UTC).timestamp() * 1000)
     with store.read() as connection, time_limit(connection, ROUTE_TIME_LIMIT_S):
         return CriticRead(tuple(settings.critics), critic_work(connection, now_ms))
+
+
+def _call_read(connection: Connection, settings: Settings, seq: int) -> CallRead:
+    call = call_queries.record_of(connection, seq)
+    return CallRead(
+        call=call,
+        texts=call_queries.texts_of(connection, seq),
+        ranked=call_queries.ranked_of(connection, seq),
+        scores=call_queries.scores_of(connection, seq, settings.critics),
+        guard=call_queries.guard_of(connection, seq),
+        signals=call_queries.signals_of(connection, seq),
+        labels=call_queries.labels_of(connection, DEFAULT_PROJECT, call.id),
+    )
 
 
 def call_not_found(call_id: str) -> Refused:
