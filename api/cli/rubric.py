@@ -1,11 +1,11 @@
-"""`lowlight rubric`: check, list, show and render rubric files; diff and test have modules of their own."""
+"""`lowlight rubric`: check, list, show, render rubric files; diff, test and rescore are modules of their own."""
 
 import json
 from pathlib import Path
 
 import click
 
-from api.cli import rubric_diff, rubric_test
+from api.cli import rescore, rubric_diff, rubric_test
 from ingest.settings import load_settings
 from rubrics import CallView, Problem, Rubric, load_rubric, load_rubrics, read_folder, text_of
 
@@ -32,6 +32,8 @@ def command() -> None:
 
 command.add_command(rubric_diff.command)
 command.add_command(rubric_test.command)
+# The same command as `lowlight rescore`, for those who look for it here.
+command.add_command(rescore.command)
 
 
 @command.command(epilog="Example: lowlight rubric check   (or a folder, or one file, for an editor or CI)")

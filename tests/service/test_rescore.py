@@ -55,6 +55,14 @@ def rescore(env: dict[str, str], *arguments: str, typed: str | None = None) -> R
     return CliRunner().invoke(main, ["rescore", *arguments], env=env, input=typed)
 
 
+def test_rescore_stands_under_rubric_too(env: dict[str, str]) -> None:
+    asked = ("--rubric", "tone", "--since", SINCE, "--dry-run")
+    there = CliRunner().invoke(main, ["rubric", "rescore", *asked], env=env)
+    here = rescore(env, *asked)
+    assert (there.exit_code, there.stdout) == (0, here.stdout)
+    assert "of 0 calls" in here.stdout
+
+
 def answered_and_edited(critics: Settings, store: OpenStore, rubrics_dir: Path) -> None:
     """Have 30 calls answered (10 of another prompt, 10 of another model), then edit the rubric."""
     send(
