@@ -1,5 +1,7 @@
 """`lowlight backup`."""
 
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
 import click
@@ -19,12 +21,16 @@ def command(file: Path, database_url: str | None) -> None:
     from api.backups import backup
 
     settings = load_settings(database_url=database_url)
-    with click.progressbar(length=1, label="Copying", show_pos=False) as bar:
+    with ExitStack() as open_bars:
+        # Opened with the first page that is copied: whatever is refused is so before.
+        bar = cache(
+            lambda: open_bars.enter_context(click.progressbar(length=1, label="Copying", show_pos=False))
+        )
 
         def progress(done: int, total: int) -> None:
-            bar.length = max(1, total)
-            bar.pos = 0
-            bar.update(done)
+            bar().length = max(1, total)
+            bar().pos = 0
+            bar().update(done)
 
         contents = backup(settings.database_url, file, progress)
     click.echo(f"{file}: {contents}, schema {contents.revision}, sound.")

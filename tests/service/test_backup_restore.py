@@ -88,6 +88,7 @@ def test_a_backup_replaces_nothing(settings: Settings, tmp_path: Path) -> None:
     refused = lowlight(settings, "backup", str(tmp_path / "copy.db"))
     assert refused.exit_code == 1
     assert "is there already" in refused.output
+    assert "Copying" not in refused.output
     assert (tmp_path / "copy.db").read_text() == "mine"
     assert not list(tmp_path.glob("copy.db?*"))
 
@@ -95,7 +96,9 @@ def test_a_backup_replaces_nothing(settings: Settings, tmp_path: Path) -> None:
 def test_a_backup_of_nothing_and_into_nowhere(settings: Settings, tmp_path: Path) -> None:
     nothing = settings.model_copy(update={"database_url": f"sqlite:///{tmp_path / 'none.db'}"})
     assert "nothing was kept yet" in lowlight(nothing, "backup", str(tmp_path / "copy.db")).output
-    assert "make it first" in lowlight(settings, "backup", str(tmp_path / "no" / "copy.db")).output
+    nowhere = lowlight(settings, "backup", str(tmp_path / "no" / "copy.db")).output
+    assert "make it first" in nowhere
+    assert "Copying" not in nowhere, "nothing is copied before it is sure that it can be"
     postgres = settings.model_copy(update={"database_url": "postgresql://me@127.0.0.1/lowlight"})
     assert "psycopg" in lowlight(postgres, "backup", str(tmp_path / "copy.db")).output
 
