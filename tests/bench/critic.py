@@ -9,8 +9,9 @@ its default but the provider's address and key. What was chosen:
 - Its calls have been taken before (read by the guard, rows made), for that is done once a call, beside the
   judging, and costs the same whoever judges.
 - Requests a second are those of the steady part: from 10 % of the calls answered to 90 %, for the floor as
-  well. A worker widens by one an answer, so the first second is narrower; a call that hangs is asked again after the 30 s of its time limit, so the last answer
-  of a run with hangs comes half a minute after all others. That nothing is lost is seen at the very end.
+  well. A worker widens by one an answer, so its first second is narrower. A call that hangs is asked again
+  after the 30 s of its time limit, so the last answer of a run with hangs comes half a minute after all
+  others. That nothing is lost is seen at the very end.
 """
 
 import asyncio
