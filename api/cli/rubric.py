@@ -1,4 +1,4 @@
-"""`lowlight rubric`: check, list, show, render rubric files; diff, test and rescore are modules of their own."""
+"""`lowlight rubric`: check, list, show, render rubric files; diff, test, rescore are modules of their own."""
 
 import json
 from pathlib import Path
