@@ -27,21 +27,31 @@ router = APIRouter()
 
 
 class ExplainReceipt(BaseModel):
-    """How many explanations were asked for now, and how many had been asked for or written before."""
+    """How many explanations were asked for now, and how many had been asked for or written before.
+
+    Attributes:
+        why_none: where both are 0, why there is nothing to explain; else left out.
+    """
 
     asked: int
     there: int
+    why_none: str | None = None
 
 
-@router.post("/v1/calls/{call_id:path}/explain", status_code=202, tags=["critic"])
+@router.post(
+    "/v1/calls/{call_id:path}/explain",
+    status_code=202,
+    response_model_exclude_none=True,
+    tags=["critic"],
+)
 def post_explain(call_id: str, request: Request, store: StoreDep, settings: SettingsDep) -> ExplainReceipt:
     """Ask for an explanation of each score of a call; sent twice it asks once.
 
-    A score of the local critic has none: its features are shown with it.
+    A score of the local critic has none: its features are shown with it. `why_none` says so.
     """
     check_json(request)
     asked = _ask(call_id, store, settings)
-    return ExplainReceipt(asked=asked.asked, there=asked.there)
+    return ExplainReceipt(asked=asked.asked, there=asked.there, why_none=asked.why_none)
 
 
 @router.post("/calls/{call_id:path}/explain", include_in_schema=False)

@@ -5,7 +5,7 @@ Flow: POST /v1/calls/{id}/explain, or outliers.cases on nominating -> `ask` -> w
 milliseconds since 1970 (UTC).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, select, update
@@ -26,10 +26,15 @@ ATTEMPTS_MAX = 5
 
 @dataclass(frozen=True)
 class Asked:
-    """What became of a question for explanations: how many were asked for now, and how many were before."""
+    """What became of a question for explanations: how many were asked for now, and how many were before.
+
+    Attributes:
+        why_none: why there is nothing to ask for; None where something was asked for, now or before.
+    """
 
     asked: int
     there: int
+    why_none: str | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,8 @@ def ask(connection: Connection, call_seq: int, *, asked_for: str, now_ms: int) -
         .order_by(SCORE.c.seq)
         .limit(ASKED_MAX)
     ).all()
+    if not scores:
+        return Asked(0, 0, _why_none(connection, call_seq))
     kept: dict[int, str] = dict(
         connection.execute(
             select(EXPLANATION.c.score_seq, EXPLANATION.c.status).where(EXPLANATION.c.score_seq.in_(scores))
@@ -102,6 +109,36 @@ def ask(connection: Connection, call_seq: int, *, asked_for: str, now_ms: int) -
         register = upsert(connection, EXPLANATION).on_conflict_do_nothing()
         connection.execute(register, [{**row, "score_seq": seq} for seq in new])
     return Asked(len(new) + len(again), len(kept) - len(again))
+
+
+def _why_none(connection: Connection, call_seq: int) -> str:
+    """Return why no score of a call can be explained in words, where no provider's critic scored it."""
+    rows = connection.execute(
+        select(SCORE.c.critic, SCORE.c.status, SCORE.c.reason)
+        .where(SCORE.c.call_seq == call_seq, SCORE.c.occasion == "")
+        .order_by(SCORE.c.seq)
+    )
+    return why_no_words((row.critic, row.status, row.reason) for row in rows)
+
+
+def why_no_words(answers: Iterable[tuple[str, str, str | None]]) -> str:
+    """Return why nobody can say in words how a call's scores came about.
+
+    Args:
+        answers: critic, status and reason of each production answer; none a score but the local critic's.
+    """
+    local_scored, others = False, dict[str, str]()
+    for critic, status, reason in answers:
+        if critic == "local":
+            local_scored |= status == "scored"
+        else:
+            others.setdefault(critic, reason or status)
+    told = [f"{critic}: {why}" for critic, why in others.items()]
+    if local_scored:
+        told.insert(0, "only the local critic scored this call, by features that stand with its score")
+    else:
+        told.insert(0, "no critic has scored this call")
+    return "; ".join(told)
 
 
 def due_now(connection: Connection, now_ms: int) -> bool:

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from critic.explanations import why_no_words
 from dashboards.dateline import Dateline, dateline
 from dashboards.panels import Panel, panel
 from dashboards.queries import call as queries
@@ -35,6 +36,7 @@ class CallPage:
         texts: input, output and context as they were kept.
         ranked: P(bad) and its parts; data None while not ranked.
         scores: every critic's answer, by rubric; the one that counts first in its rubric.
+        no_words: why no score can be explained in words; None where one can be, or none is there yet.
         guard: a failure that shows without a model; data None while not read.
         signals: what users did about it, oldest first.
         labels: people's levels.
@@ -47,6 +49,7 @@ class CallPage:
     texts: Panel[CallTexts]
     ranked: Panel[RankedCall | None]
     scores: Panel[tuple[RubricScore, ...]]
+    no_words: str | None
     guard: Panel[Guard | None]
     signals: Panel[tuple[SignalLine, ...]]
     labels: Panel[tuple[LabelLine, ...]]
@@ -68,18 +71,27 @@ def build(connection: Connection, settings: Settings, call_id: str, now: datetim
         )
 
     ranked = panel("Experience", connection, lambda: queries.ranked_of(connection, seq))
+    scores = panel("Scores", connection, lambda: queries.scores_of(connection, seq, settings.critics))
     return CallPage(
         headline=_headline(call, ranked.data),
         dateline=dateline(connection, now),
         call=call,
         texts=panel("Texts", connection, lambda: queries.texts_of(connection, seq)),
         ranked=ranked,
-        scores=panel("Scores", connection, lambda: queries.scores_of(connection, seq, settings.critics)),
+        scores=scores,
+        no_words=_no_words(scores.data or ()),
         guard=panel("Guard", connection, lambda: queries.guard_of(connection, seq)),
         signals=panel("Signals", connection, lambda: queries.signals_of(connection, seq)),
         labels=panel("Labels", connection, lambda: queries.labels_of(connection, DEFAULT_PROJECT, call_id)),
         session=panel("Session", connection, _session),
     )
+
+
+def _no_words(scores: tuple[RubricScore, ...]) -> str | None:
+    scored = [score for score in scores if score.status == "scored"]
+    if not scored or not all(score.local for score in scored):
+        return None
+    return why_no_words((score.critic, score.status, score.reason) for score in scores)
 
 
 def _headline(call: CallRecord, ranked: RankedCall | None) -> str:

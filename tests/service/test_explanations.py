@@ -108,7 +108,33 @@ def test_a_score_of_the_local_critic_has_no_words(
     send(store, alone, {"context": "Parcels arrive on Mondays."})
     judge(alone, store)
     assert "scored" in {row["status"] for row in scores(store)}
-    assert asked(store) == Asked(0, 0)
+    none = asked(store)
+    assert (none.asked, none.there) == (0, 0)
+    assert none.why_none is not None
+    assert "only the local critic scored this call" in none.why_none
+
+
+def test_who_gets_no_words_is_told_why(settings: Settings, tmp_path: Path) -> None:
+    """Texts that may not leave are the local critic's to score; the receipt and the page say so."""
+    write_rubric(tmp_path / "rubrics", "accuracy", more='{% set visible = ["rude"] %}')
+    kept_here = settings.model_copy(update={"egress": "", "port": 0})
+    with (
+        background(kept_here, log_path=tmp_path / "server.log") as address,
+        httpx.Client(base_url=address) as web,
+    ):
+        call = {"id": "a/b", "input": "When?", "output": "On Monday.", "context": "It comes on Monday."}
+        web.post("/v1/calls", json={"calls": [call]})
+        page = until(web, lambda page: "scored" in {row["status"] for row in page["scores"]["data"]})
+        receipt = web.post("/v1/calls/a%2Fb/explain", json={}).json()
+        assert (receipt["asked"], receipt["there"]) == (0, 0)
+        assert "only the local critic scored this call" in receipt["why_none"]
+        assert f"{settings.critics[0]}: texts of" in receipt["why_none"]
+        assert "LOWLIGHT_EGRESS" in receipt["why_none"]
+        assert page["no_words"] == receipt["why_none"]
+        html = web.get("/calls/a%2Fb").text
+        assert "No explanation can be asked for: <bdi>only the local critic scored this call" in html
+        assert "LOWLIGHT_EGRESS" in html
+        assert "Ask why" not in html
 
 
 def test_texts_that_may_no_longer_leave_are_not_sent_for_an_explanation(
