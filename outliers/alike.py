@@ -121,11 +121,12 @@ def alike(
         seq: the seed's key inside the store; it need not lie in the window, nor be a bad call.
         limit: calls at most.
     """
-    [seed] = _seen(connection.execute(_wanted(texts=True).where(_call.c.seq == seq)).all())
+    [seed] = _seen(_rows(connection, [seq], whole=True), whole=True)
     weeks = weeks_between(since_ms, until_ms, zone)
     seqs, complete = _bad_seqs(connection, project_id, since_ms, until_ms, weeks)
-    bad = _seen(_rows(connection, [one for one in seqs if one != seq], texts=True))
-    rest = _seen(_rows(connection, _rest_seqs(connection, project_id, since_ms, until_ms), texts=False))
+    bad = _seen(_rows(connection, [one for one in seqs if one != seq], whole=True), whole=True)
+    drawn = _rest_seqs(connection, project_id, since_ms, until_ms)
+    rest = _seen(_rows(connection, drawn, whole=False), whole=False)
     like = [one for one in bad if seed.what_failed and one.what_failed == seed.what_failed]
     compared = like if len(like) >= LIKE_ENOUGH else bad
     return Alike(
@@ -171,7 +172,8 @@ def _nearest(seed: _Seen, bad: Sequence[_Seen], rest: Sequence[_Seen], limit: in
     found = []
     for likeness, _p_bad, call, shared in ranked[:limit]:
         rarest = sorted(shared, key=lambda field: -rarity[field])
-        words = sorted(seed.input_words & call.input_words, key=inputs.weight, reverse=True)
+        # of words equally rare the longer ones, which say more; never as a set happens to lie
+        words = sorted(seed.input_words & call.input_words, key=lambda w: (-inputs.weight(w), -len(w), w))
         row = call.row
         found.append(
             AlikeCall(
@@ -291,16 +293,17 @@ def _rest_seqs(connection: Connection, project_id: int, since_ms: int, until_ms:
     return sorted(found - bad)
 
 
-def _rows(connection: Connection, seqs: Sequence[int], *, texts: bool) -> list[Row[Any]]:
+def _rows(connection: Connection, seqs: Sequence[int], *, whole: bool) -> list[Row[Any]]:
     found: list[Row[Any]] = []
     for start in range(0, len(seqs), 1000):
         found += connection.execute(
-            _wanted(texts=texts).where(_call.c.seq.in_(seqs[start : start + 1000]))
+            _wanted(whole=whole).where(_call.c.seq.in_(seqs[start : start + 1000]))
         ).all()
     return found
 
 
-def _wanted(*, texts: bool) -> Select[Any]:
+def _wanted(*, whole: bool) -> Select[Any]:
+    """Return what a call is compared by; whole with its texts and how it failed, which costs most."""
     wanted = (
         select(
             _call.c.seq,
@@ -320,19 +323,23 @@ def _wanted(*, texts: bool) -> Select[Any]:
             _slice.c.release,
             _guard.c.input_language,
             _user.c.first_seen_at_ms,
-            _experience.c.p_bad,
-            _experience.c.parts,
         )
         .join(_slice, _slice.c.id == _call.c.slice_id)
-        .outerjoin(_experience, _experience.c.call_seq == _call.c.seq)
         .outerjoin(_guard, _guard.c.call_seq == _call.c.seq)
         .outerjoin(_user, and_(_user.c.project_id == _call.c.project_id, _user.c.user_id == _call.c.user_id))
     )
-    if not texts:
+    if not whole:
         return wanted
-    return wanted.add_columns(
-        _end_of(_text.c.input).label("input"), func.substr(_text.c.output, 1, CHARS).label("output")
-    ).outerjoin(_text, _text.c.call_seq == _call.c.seq)
+    return (
+        wanted.add_columns(
+            _experience.c.p_bad,
+            _experience.c.parts,
+            _end_of(_text.c.input).label("input"),
+            func.substr(_text.c.output, 1, CHARS).label("output"),
+        )
+        .outerjoin(_experience, _experience.c.call_seq == _call.c.seq)
+        .outerjoin(_text, _text.c.call_seq == _call.c.seq)
+    )
 
 
 def _end_of(text: ColumnElement[str]) -> ColumnElement[str]:
@@ -341,11 +348,11 @@ def _end_of(text: ColumnElement[str]) -> ColumnElement[str]:
     return func.substr(text, case((length > CHARS, length - CHARS + 1), else_=1), CHARS)
 
 
-def _seen(rows: Sequence[Row[Any]]) -> list[_Seen]:
-    return [_as_seen(row) for row in rows]
+def _seen(rows: Sequence[Row[Any]], *, whole: bool) -> list[_Seen]:
+    return [_as_seen(row, whole=whole) for row in rows]
 
 
-def _as_seen(row: Row[Any]) -> _Seen:
+def _as_seen(row: Row[Any], *, whole: bool) -> _Seen:
     fields: dict[tuple[str, str], str] = {
         (name, ""): value
         for name in ("provider", "model", "prompt", "environment", "release", "input_language")
@@ -357,10 +364,10 @@ def _as_seen(row: Row[Any]) -> _Seen:
     fields |= {("tool", tool): tool for tool in row.tools or ()}
     return _Seen(
         row=row,
-        what_failed=failure(parts_from_json(row.parts)) if row.parts else "",
+        what_failed=failure(parts_from_json(row.parts)) if whole and row.parts else "",
         fields=fields,
-        input_words=_words(row._mapping.get("input")),
-        output_words=_words(row._mapping.get("output")),
+        input_words=_words(row.input) if whole else frozenset(),
+        output_words=_words(row.output) if whole else frozenset(),
     )
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import select
 from ingest.settings import Settings
 from ingest.store import OpenStore
 from ingest.tables import Call, columns
+from outliers import alike as alike_module
 from outliers.alike import Alike, alike
 from outliers.refresh import refresh_experience
 from outliers.weeks import week_by_id
@@ -74,6 +75,18 @@ def test_the_cohort_of_a_seed_is_named_and_its_calls_come_first(made: OpenStore)
     assert all("prompt version = faq@v7" in call.shared for call in found.calls)
     assert "lisbon" in found.calls[0].words
     assert [call.likeness for call in found.calls] == sorted((c.likeness for c in found.calls), reverse=True)
+
+
+def test_of_the_calls_that_were_not_bad_neither_texts_nor_parts_are_read(
+    made: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are most of what is read and compared by their fields alone."""
+    read: list[object] = []
+    failure = alike_module.failure
+    monkeypatch.setattr(alike_module, "failure", lambda parts: read.append(parts) or failure(parts))
+    found = ask(made, a_struck_call(made))
+    assert len(read) == found.n_bad + 1
+    assert {"input", "output", "parts"}.isdisjoint(alike_module._wanted(whole=False).selected_columns.keys())
 
 
 def test_nothing_to_compare_with_is_an_empty_answer(made: OpenStore) -> None:
