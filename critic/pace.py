@@ -14,6 +14,8 @@ from critic.drivers.limits import Limits
 #: The first round starts this wide; every answer widens it by one, so a round doubles it.
 LIMIT_AT_FIRST = 8
 WAIT_MAX_S = 300.0
+#: What is left of the width after a round with a refusal.
+FALL = 0.7
 #: After so many rounds without one answer nothing is sent for a while, whatever waits.
 ROUNDS_IN_VAIN_MAX = 5
 HOLD_MAX_S = 60.0
@@ -25,9 +27,11 @@ USUAL_OF = 50
 
 
 class Pace:
-    """Grows with every answer, halves once a round when the provider gives none.
+    """Grows with every answer, falls by three tenths once a round when the provider gives none.
 
-    A round is what was sent since the limit last fell: a hundred refusals of the same moment halve it once.
+    A round is what was sent since the limit last fell: a hundred refusals of the same moment count once. The
+    fall is CUBIC's (RFC 9438): halving would keep the width at two thirds where a few requests in a hundred
+    are refused by chance.
     """
 
     def __init__(
@@ -72,7 +76,7 @@ class Pace:
         """The provider did not answer a judgement that was sent at `started_at` of the clock."""
         if started_at < self._fell_at:
             return
-        self._limit = max(1, self._limit // 2)
+        self._limit = max(1, int(self._limit * FALL))
         self._fell_at = self._clock()
         self._in_vain += 1
         if self._in_vain >= ROUNDS_IN_VAIN_MAX:

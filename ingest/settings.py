@@ -78,7 +78,11 @@ class Settings(BaseSettings):
     )
     critic_timeout_s: float = Field(30.0, gt=0, description="Longest wait for one answer of a critic.")
     critic_in_flight_max: int = Field(
-        100, ge=1, le=1000, description="Most judgements in flight at once, each critic."
+        100,
+        ge=1,
+        le=1000,
+        description="Most judgements in flight at once, each critic; hung ones, five times as long as usual, "
+        "are waited for beside them.",
     )
     critic_retry_s: float = Field(
         2.0, gt=0, description="First wait after a provider gave no answer; doubles up to five minutes."

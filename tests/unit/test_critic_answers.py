@@ -121,7 +121,7 @@ class Clock:
         return self.now
 
 
-def test_the_limit_grows_with_answers_and_halves_once_a_round() -> None:
+def test_the_limit_grows_with_answers_and_falls_once_a_round() -> None:
     clock = Clock()
     pace = Pace(32, 1.0, clock=clock)
     assert pace.limit == LIMIT_AT_FIRST
@@ -133,10 +133,10 @@ def test_the_limit_grows_with_answers_and_halves_once_a_round() -> None:
     clock.now += 1
     for _refused in range(20):
         pace.not_answered(sent_at)
-    assert pace.limit == 16, "twenty refusals of the same moment halve it once"
+    assert pace.limit == 22, "twenty refusals of the same moment count once"
     clock.now += 1
     pace.not_answered(clock.now)
-    assert pace.limit == 8
+    assert pace.limit == 15
     for _round in range(9):
         clock.now += 1
         pace.not_answered(clock.now)
