@@ -10,11 +10,11 @@ import numpy as np
 
 from ingest.store import Store
 from outliers.conditions import moment
-from outliers.discovery import Tested, by_person
+from outliers.discovery import Tested, by_person, lift_interval
 from outliers.experience import BAD_FROM, Part
 from outliers.findings import Finding
 from outliers.frame import Floats, Mask, WeekCalls
-from outliers.intervals import ratio_interval, wilson
+from outliers.intervals import wilson
 from outliers.questions import Question
 from outliers.trend import began_ms, trend
 from outliers.worst import LIMIT_MAX, WorstCall, calls_by_seq
@@ -66,11 +66,9 @@ def describe(store: Store, calls: WeekCalls, tested: Tested, rank: int, zone: Zo
     hit = inside & (y >= BAD_FROM)
     n = int(inside.sum())
     rate_in, rate_out = float(y[inside].mean()), float(y[outside].mean())
-    people_in, people_out = by_person(calls, y, inside), by_person(calls, y, outside)
-    low, high = wilson(rate_in * len(people_in), len(people_in))
-    lift_low, lift_high = ratio_interval(
-        float(people_in.sum()), len(people_in), float(people_out.sum()), len(people_out)
-    )
+    people_in = len(by_person(calls, y, inside))
+    low, high = wilson(rate_in * people_in, people_in)
+    lift_low, lift_high = lift_interval(calls, question, tested.mask)
     share_in = float(y[inside].sum() / y[among].sum())
     share_out = float((1 - y)[inside].sum() / max((1 - y)[among].sum(), 1e-9))
     what, n_what, examples = _what_failed(store, calls, question, inside, hit)
@@ -108,6 +106,7 @@ def describe(store: Store, calls: WeekCalls, tested: Tested, rank: int, zone: Zo
         excess=tested.excess,
         share_of_traffic=float(tested.mask.mean()),
         found_among=tested.found_among,
+        failed_as=question.failed_as,
         **trend(calls, tested, zone),
     )
 
@@ -141,10 +140,14 @@ def _what_failed(
     badness = calls.latency_ms if question.measure == "latency" else calls.p_bad
     if question.measure == "latency":
         return "slow", int(hit.sum()), _ids(store, calls, badness, hit if hit.any() else inside)
+    if question.failed_as:
+        what = FAILED_AS.get(question.failed_as, question.failed_as)
+        return what, int(hit.sum()), _ids(store, calls, badness, inside, hit)
     named = _named_failure(calls, question, inside, hit)
     if named is not None:
         what, shows = named
-        return what, int((inside & shows).sum()), _ids(store, calls, badness, inside, hit & shows)
+        # of the bad ones only, as users are counted: one that nobody minded is no part of the case
+        return what, int((hit & shows).sum()), _ids(store, calls, badness, inside, hit & shows)
     worst = _worst(store, calls, badness, inside, LIMIT_MAX)
     bad = [call for call in worst if call.p_bad >= BAD_FROM]
     what, n_what = "", int(hit.sum())

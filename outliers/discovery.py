@@ -29,7 +29,7 @@ from outliers.candidates import PRIOR_OF_PAIR, best_candidate, holds, scan_stati
 from outliers.conditions import Condition
 from outliers.expected import RATE_MAX
 from outliers.frame import Floats, Mask, WeekCalls
-from outliers.intervals import discoveries, hypergeometric_tail
+from outliers.intervals import discoveries, hypergeometric_tail, ratio_interval
 from outliers.questions import Question, flat_rate
 
 #: Fewest calls of a week worth looking at.
@@ -94,14 +94,18 @@ def discover(calls: WeekCalls, *questions: Question) -> list[Tested]:
         merged[place] = replace(other, p_value=better, found_among=among)
     stands = discoveries([one.p_value for one in merged], FALSE_DISCOVERIES)
     standing = [one for one, stood in zip(merged, stands, strict=True) if stood and one.p_value <= P_MAX]
-    told = [_in_wider_words(one) for one in _not_explained(standing)]
+    told = [_in_wider_words(calls, one) for one in _not_explained(standing)]
+    told = [one for one in told if _sets_apart(calls, one.question, one.mask)]
     return sorted(told, key=lambda one: -one.excess)
 
 
-def _in_wider_words(one: Tested) -> Tested:
-    """Return what was found by one way to fail with the figures of all bad calls."""
+def _in_wider_words(calls: WeekCalls, one: Tested) -> Tested:
+    """Return what was found by one way to fail with the figures of all bad calls.
+
+    Only where these set it apart too: few fail in one way, and among all bad calls they may pass for chance.
+    """
     wider = one.question.wider
-    if wider is None:
+    if wider is None or not _sets_apart(calls, wider, one.mask):
         return one
     return replace(one, question=wider, excess=_excess(wider, one.condition, one.mask))
 
@@ -109,6 +113,18 @@ def _in_wider_words(one: Tested) -> Tested:
 def _excess(question: Question, condition: Condition, mask: Mask) -> float:
     expected = expected_under(question, condition)
     return float((question.y - expected)[mask].sum()) * question.weight
+
+
+def lift_interval(calls: WeekCalls, question: Question, mask: Mask) -> tuple[float, float]:
+    """Return the 95 % interval of the rate under a condition over that of all other calls, by person."""
+    among = question.among
+    inside, outside = by_person(calls, question.y, among & mask), by_person(calls, question.y, among & ~mask)
+    return ratio_interval(float(inside.sum()), len(inside), float(outside.sum()), len(outside))
+
+
+def _sets_apart(calls: WeekCalls, question: Question, mask: Mask) -> bool:
+    """Whether the interval that is shown excludes chance: what is named must not read as luck."""
+    return lift_interval(calls, question, mask)[0] > 1
 
 
 def always_so(calls: WeekCalls, question: Question, incidents: Sequence[Tested]) -> list[Tested]:
@@ -194,7 +210,11 @@ def confirm(
             tested.append(one)
     stands = discoveries([one.p_value for one in (*found, *tested)], FALSE_DISCOVERIES)
     standing = zip(tested, stands[len(found) :], strict=True)
-    confirmed = [one for one, stood in standing if stood and one.p_value <= P_MAX]
+    confirmed = [
+        one
+        for one, stood in standing
+        if stood and one.p_value <= P_MAX and _sets_apart(calls, question, one.mask)
+    ]
     return sorted(confirmed, key=lambda one: -one.excess)
 
 

@@ -54,7 +54,7 @@ class Finding:
         p_value: in the half of the users that did not find it.
         examples: ids of at most 10 calls: those that show `what_failed`, then others; each worst first.
         what_failed: what most of these calls have in common, "wrong_language"; "" where nothing stands out.
-        n_what_failed: calls under the condition that failed so.
+        n_what_failed: bad calls under the condition that failed so.
         severity: mean P(bad) of the calls under the condition.
         case_sentence: "Answers came in the wrong language for prompt faq@v7: 118 of 130 calls, 64 users,
             since Tue 14:00".
@@ -67,6 +67,8 @@ class Finding:
         lasting: whether the rate was no lower in the 28 days before: no incident, and ranked after them.
         found_among: the half of the people that found it, so that it cannot prove it: "held_back", "others"
             or "both".
+        failed_as: the one way to fail ("wrong_language", "error Timeout") that its rates, lift, users and
+            n_in count alone; "" where they count every bad call.
         days: each day of the week.
         weeks_before: each of the four weeks before.
     """
@@ -102,6 +104,7 @@ class Finding:
     n_before: int = 0
     lasting: bool = False
     found_among: str = "others"
+    failed_as: str = ""
     days: tuple[Point, ...] = ()
     weeks_before: tuple[Point, ...] = ()
 

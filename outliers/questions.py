@@ -37,7 +37,9 @@ class Question:
         ground: how bad (or slow) each call is, what was expected of it, and the fields to search.
         before: the calls of the weeks before; None where there are too few to learn from.
         weight: how much one such call counts against a bad one.
-        wider: the question whose words and figures its answers are told in; None for its own.
+        wider: the question whose words and figures its answers are told in, where they hold in these
+            too; None for its own.
+        failed_as: the one way to fail that it asks about: "error Timeout", "wrong_language"; "" for all.
     """
 
     about: str
@@ -48,6 +50,7 @@ class Question:
     before: WeekCalls | None
     weight: float = 1.0
     wider: "Question | None" = None
+    failed_as: str = ""
 
     @property
     def y(self) -> Floats:
@@ -140,7 +143,8 @@ def about_failures(calls: WeekCalls, bad: Question) -> list[Question]:
             expected, expected_before = expected_rates(ground.axes, calls, bad.before, y_before, known)
             expected_before = np.where(known, expected_before, 0.0)
         own = Ground(calls, y, expected, y_before, expected_before, ground.axes, NEED_BAD)
-        asked.append(Question("bad", "p_bad", bad.among, bad.words, own, bad.before, wider=bad))
+        words = f"{bad.words} with {name.replace('_', ' ')}"
+        asked.append(Question("bad", "p_bad", bad.among, words, own, bad.before, wider=bad, failed_as=name))
     return asked[:FAILURES_MAX]
 
 

@@ -55,6 +55,8 @@ class Cohort:
         examples: ids of calls: first those that show `what_failed`, then others; each worst first.
         rank: its place in the week's list, by which it is picked; 0 for the cohort of a call of one's own.
         measure: what set it apart: "p_bad", or "latency" (then n_in, rates and users count the slow calls).
+        failed_as: the one way to fail that its rates, lift, users and n_in count alone; "" where they count
+            every bad call.
         excess: calls that went wrong beyond what the 28 days before let expect.
         share_of_traffic: share of the week's calls for which the condition holds.
         rate_before, n_before: `rate_in` over the 28 days before, of so many calls; null and 0 without any.
@@ -83,6 +85,7 @@ class Cohort:
     examples: tuple[str, ...]
     rank: int
     measure: str
+    failed_as: str
     excess: float
     share_of_traffic: float
     rate_before: float | None

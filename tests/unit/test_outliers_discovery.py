@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from outliers.axes import spoken_numbers
 from outliers.candidates import holds
 from outliers.conditions import Condition, number
-from outliers.discovery import always_so, discover
+from outliers.discovery import always_so, discover, lift_interval
 from outliers.frame import WeekCalls
 from outliers.questions import about_bad, about_failures, about_slow, about_tail
 from outliers.trend import began_ms, trend
@@ -183,6 +183,31 @@ def test_a_few_calls_that_failed_in_one_way_are_found_among_many_bad_ones() -> N
     [found] = discover(week, about, *about_failures(week, about))
     assert {part.field for part in found.condition.parts} == {"input_language", "started_at"}
     assert found.question is about, "it is told with the figures of all bad calls"
+
+
+def test_no_cohort_is_named_whose_own_interval_contains_chance() -> None:
+    """A third of one language's calls fail in one way; among all bad calls, one in four, that may be luck."""
+    source = random.Random(11)
+    calls = quiet_calls(source, WEEK.since_ms, 3000)
+    speakers = {call["user_id"] for call in calls}
+    speakers = set(sorted(speakers)[: max(16, len(speakers) // 12)])
+    for call in calls:
+        call["language"] = "fr" if call["user_id"] in speakers else "en"
+        if call["language"] == "en" and source.random() < 0.25:
+            call.update(p_fail=source.uniform(0.8, 0.95), kind=source.choice(("refusal", "off_topic")))
+        if call["language"] == "fr" and source.random() < 0.3:
+            call.update(p_fail=0.9, kind="wrong_language")
+    week = frame_of(calls, WEEK)
+    about = about_bad(week)
+    found = discover(week, about, *about_failures(week, about))
+    [french] = [one for one in found if one.condition == Condition("input_language", "=", "fr")]
+    low, _high = lift_interval(week, about, french.mask)
+    assert low < 1, "by the figures of all bad calls it would read as luck"
+    assert french.question.failed_as == "wrong_language"
+    assert french.question.words == "the bad calls with wrong language"
+    for one in found:
+        low, high = lift_interval(week, one.question, one.mask)
+        assert 1 < low < high
 
 
 def test_a_finding_tells_since_when_and_how_it_was_before() -> None:
