@@ -106,6 +106,20 @@ def test_a_case_opens_on_a_call_that_failed_as_its_sentence_says(
     assert case.seed_call_id == case.cohort.examples[0]
 
 
+def test_a_case_counts_what_failed_among_its_bad_calls(store: OpenStore, settings: Settings) -> None:
+    """A call that shows the failure and still was fine is in neither figure of the sentence."""
+    sent = troubled(6)
+    wrong = [call for call in sent if call["kind"] == "wrong_language" and call["prompt_version"] == "v9"]
+    for call in wrong[:8]:
+        call["p_fail"] = 0.3
+    store.write(partial(put_calls, calls=sent))
+    run(store, settings, AFTER_MS)
+    with store.read() as connection:
+        [cohort] = findings_of(connection, 1, WEEK.id, "bad")
+    assert cohort.what_failed == "wrong_language"
+    assert cohort.n_what_failed == cohort.n_in < len(wrong)
+
+
 def test_a_running_week_is_shown_so_far_and_nominated_when_it_ends(
     store: OpenStore, settings: Settings
 ) -> None:
