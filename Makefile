@@ -20,15 +20,17 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	@$(BIN)/python -m tests.setup_browser
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/clients $(ARGS)
 
 # What production does to a server, at length: 100 times kill -9, a full disk, a locked file, a crowd of clients.
 faults: $(STAMP)
 	@$(BIN)/python -m pytest tests/faults -m "long or not long" -v --durations=10 $(ARGS)
 
-# The packages that docs/opentelemetry.md names, each in an environment of its own: their lines are then tested.
+# The packages that docs/opentelemetry.md names, each in an environment of its own, and
+# the page's lines run with them.
 clients: $(STAMP)
 	@$(BIN)/python -m tests.clients.install
+	@$(BIN)/python -m pytest tests/clients $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

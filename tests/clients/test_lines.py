@@ -25,7 +25,7 @@ from tests.sdk.test_provider_responses import CHAT, chat
 PAGE = ROOT / "docs" / "opentelemetry.md"
 ADDRESS = "http://127.0.0.1:4545"
 QUESTION, ANSWER = "Where is my parcel?", "It arrives tomorrow."
-WAIT_S = 60.0
+WAIT_S = 120.0
 
 #: What an application does once the page's lines are in it.
 ASKS_OPENAI = f"""

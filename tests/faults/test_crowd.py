@@ -8,6 +8,8 @@ import os
 import sqlite3
 import threading
 import time
+import pytest
+
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -101,6 +103,7 @@ def test_fifty_clients_with_more_than_the_server_may_hold(settings: Settings, tm
     assert len(kept) == len(set(kept)) == CLIENTS * 200
 
 
+@pytest.mark.long
 def test_the_spools_of_fifty_applications_bring_everything_in(settings: Settings, tmp_path: Path) -> None:
     """Locked, then gone; the applications end meanwhile. Whoever starts next brings in what they left."""
     path, spool = tmp_path / "lowlight.db", tmp_path / "spool"

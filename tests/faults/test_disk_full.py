@@ -9,6 +9,8 @@ import resource
 import shutil
 import sqlite3
 import time
+import pytest
+
 from pathlib import Path
 
 import httpx2 as httpx
@@ -76,6 +78,7 @@ def test_a_full_disk(settings: Settings, migrated_file: Path, small_disk: Path, 
     assert set(senders.statuses) <= {200, 503}
 
 
+@pytest.mark.long
 def test_a_file_that_may_not_grow(settings: Settings, tmp_path: Path) -> None:
     """The limit of the process's files, as a quota; taken back while it runs."""
     path = tmp_path / "lowlight.db"

@@ -284,7 +284,7 @@ def test_calls_are_judged_while_every_slot_waits_for_an_answer_that_may_never_co
     send(store, narrow, *calls)
     judge(narrow, store, until=all_others_are_scored)
     assert {row["status"] for row in scores(store)} == {"scored"}
-    assert provider.in_flight_most == 8, "the four that hang, and four beside them"
+    assert 4 < provider.in_flight_most <= 8, "the four that hang, and up to four beside them"
     assert len(provider.requests) == len(calls), "what answered late was waited for"
 
 

@@ -75,7 +75,7 @@ def test_bad_lines_are_told_by_number_and_the_rest_kept(file: Path, settings: Se
     done = run(file, "calls", settings)
     assert done.exit_code == 0, done.output
     assert "6 lines: 3 calls and 3 signals kept." in done.stdout
-    assert "line 4: latency_ms must be greater than or equal to 0" in done.stderr
+    assert "line 4: latency_ms must be at least 0" in done.stderr
     assert "line 6: the line is JSON but no object" in done.stderr
     assert "line 7: no JSON" in done.stderr
 
