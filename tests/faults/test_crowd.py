@@ -8,8 +8,6 @@ import os
 import sqlite3
 import threading
 import time
-import pytest
-
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +15,7 @@ from pathlib import Path
 
 import httpx2 as httpx
 import lowlight
+import pytest
 
 from api.background import background, start, stop
 from api.bodies import HELD_BYTES_MAX

@@ -9,11 +9,10 @@ import resource
 import shutil
 import sqlite3
 import time
-import pytest
-
 from pathlib import Path
 
 import httpx2 as httpx
+import pytest
 
 from api.background import background, start, stop
 from ingest.settings import Settings
