@@ -5,6 +5,7 @@ While no key exists the server listens on loopback only; these checks keep the w
 from reaching it (a page of another origin, or a name that was rebound to 127.0.0.1).
 """
 
+import asyncio
 import logging
 import time
 import zlib
@@ -223,7 +224,16 @@ async def read_packed(request: Request) -> bytes:
     size = 0
     # The messages themselves, and not Request.stream(): for most bodies it is one.
     while True:
-        message = await request.receive()
+        try:
+            message = await request.receive()
+        except asyncio.CancelledError:
+            # The server is stopping, or steps aside for a restore, and has waited long enough for this body.
+            raise Refused(
+                503,
+                "stopping",
+                "The server is stopping and this body has not come; send the same again.",
+                retry_after_s=1,
+            ) from None
         if message["type"] == "http.disconnect":
             raise Refused(400, "gone", "The client went away before its body was complete.")
         part = message.get("body", b"")

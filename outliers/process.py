@@ -17,7 +17,7 @@ from outliers.refresh import Ranking, new_ranking, now_ms, refresh_experience
 from outliers.weekly import compute_weeks
 
 #: The weekly computation takes at most this share of one core, however short `refresh_s` is.
-BUSY_MAX = 0.2
+BUSY_MAX = 0.4
 
 log = logging.getLogger(__name__)
 

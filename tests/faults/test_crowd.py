@@ -56,6 +56,7 @@ def ids(path: Path) -> list[str]:
     return found
 
 
+@pytest.mark.long
 def test_fifty_clients_with_more_than_the_server_may_hold(settings: Settings, tmp_path: Path) -> None:
     """Each sends 2 MiB until it is taken; whoever finds no room is told when to come again."""
     path = tmp_path / "lowlight.db"
