@@ -1,18 +1,66 @@
 """Fixtures: a migrated store of one's own, and a real server in a process of its own.
 
 A module that needs another server (a critic, a limit) overrides `service_settings`.
+
+Property tests draw the same examples in every run, so that a run says something about the change at hand and
+not about its luck. `--explore TIMES` draws others each time and that many times as many: `make explore`.
 """
 
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import hypothesis
 import pytest
 
 from api.schema import upgrade
 from api.serving import background
 from ingest.settings import Settings
 from ingest.store import OpenStore
+
+#: No deadline and no complaint of slowness: on a busy machine they say nothing about the code.
+STEADY = hypothesis.settings(
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    print_blob=True,
+)
+hypothesis.settings.register_profile("steady", STEADY)
+hypothesis.settings.register_profile(
+    "explore", STEADY, derandomize=False, database=hypothesis.settings().database
+)
+# Before any test module is imported: a test's own settings take from the profile what they do not name.
+hypothesis.settings.load_profile("steady")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--explore`."""
+    parser.addoption(
+        "--explore", type=int, metavar="TIMES", help="property tests: other examples, TIMES as many"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """See `--explore`."""
+    if config.getoption("explore"):
+        hypothesis.settings.load_profile("explore")
+
+
+# Last: hypothesis has then marked its own.
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let `--explore` and the profile hold for tests, too, that name some settings themselves."""
+    times = config.getoption("explore") or 1
+    tests: set[Any] = {getattr(item, "obj", None) for item in items if item.get_closest_marker("hypothesis")}
+    for test in tests:
+        own = test._hypothesis_internal_use_settings
+        test._hypothesis_internal_use_settings = hypothesis.settings(
+            own,
+            max_examples=own.max_examples * times,
+            suppress_health_check={*own.suppress_health_check, *STEADY.suppress_health_check},
+        )
 
 
 @pytest.fixture(scope="session")

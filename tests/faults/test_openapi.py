@@ -60,9 +60,7 @@ def test_every_route_is_as_documented(stocked_url: str, examples: int, mode: Gen
 
         @settings(
             max_examples=examples,
-            deadline=None,
             database=None,
-            derandomize=True,
             phases=(Phase.explicit, Phase.generate),
             suppress_health_check=list(HealthCheck),
         )
