@@ -1,7 +1,7 @@
 """The HTTP app: intake, reads, pages, and what an operator asks.
 
-Flow: uvicorn -> `api.gate.Gate` -> routers. Everything the routes need lies in `app.state`: store, settings,
-intake, what clients dropped, and the child processes where this process started any.
+Flow: uvicorn -> `api.door.gate.Gate` -> routers. Everything the routes need lies in `app.state`: store,
+settings, intake, what clients dropped, and the child processes where this process started any.
 """
 
 import logging
@@ -16,28 +16,28 @@ from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
-from api import (
-    case_forms,
-    case_routes,
-    experience_routes,
-    explain_routes,
-    intake_routes,
-    langfuse_routes,
-    otlp_routes,
-    pages,
-    read_routes,
-    report_routes,
-    rescore_routes,
-    restore_routes,
-)
-from api.bodies import Bodies
-from api.drops import ClientDrops
+from api.door.bodies import Bodies
+from api.door.drops import ClientDrops
+from api.door.gate import Gate, allowed_hosts
 from api.errors import Refused, refusal_of, refusal_of_fields
-from api.gate import Gate, allowed_hosts
-from api.metrics import CONTENT_TYPE, metrics_of
 from api.openapi import document
-from api.readiness import Running, readiness
-from api.restoring import Restores
+from api.operating.metrics import CONTENT_TYPE, metrics_of
+from api.operating.readiness import Running, readiness
+from api.operating.restoring import Restores
+from api.routes import (
+    case_forms,
+    cases,
+    experience,
+    explain,
+    intake,
+    langfuse,
+    otlp,
+    pages,
+    read,
+    reports,
+    rescore,
+    restore,
+)
 from api.schema import newest_revision, remedy
 from ingest import wire
 from ingest.errors import StoreUnavailable, WriterBusy
@@ -83,21 +83,21 @@ def create_app(
     app.state.metrics = metrics_of(store, app.state.children, app.state.drops)
     app.state.bodies = Bodies()
     # The gate comes last, and so first in a request's way.
-    app.add_middleware(intake_routes.ShortWay, of=app, routers=[intake_routes.router, otlp_routes.router])
+    app.add_middleware(intake.ShortWay, of=app, routers=[intake.router, otlp.router])
     app.add_middleware(
         Gate, allowed_hosts=allowed_hosts(settings.allowed_hosts), answered=app.state.metrics.request
     )
     _say_errors_in_one_shape(app)
-    app.include_router(intake_routes.router)
-    app.include_router(otlp_routes.router)
-    app.include_router(langfuse_routes.router)
-    app.include_router(report_routes.router)
-    app.include_router(rescore_routes.router)
-    app.include_router(explain_routes.router)
-    app.include_router(read_routes.router)
-    app.include_router(case_routes.router)
-    app.include_router(experience_routes.router)
-    app.include_router(restore_routes.router)
+    app.include_router(intake.router)
+    app.include_router(otlp.router)
+    app.include_router(langfuse.router)
+    app.include_router(reports.router)
+    app.include_router(rescore.router)
+    app.include_router(explain.router)
+    app.include_router(read.router)
+    app.include_router(cases.router)
+    app.include_router(experience.router)
+    app.include_router(restore.router)
     app.include_router(case_forms.router)
     app.include_router(pages.router)
     _add_operations(app)

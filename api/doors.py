@@ -49,7 +49,7 @@ class HttpDoor:
         self.address = address
 
     def send(self, calls: list[dict[str, Any]], signals: list[dict[str, Any]]) -> tuple[Receipt, Receipt]:
-        """See `api.importing.Door`."""
+        """See `api.files.importing.Door`."""
         kept = self._post("calls", calls) if calls else _NOTHING
         return kept, self._post("signals", signals) if signals else _NOTHING
 
@@ -65,7 +65,7 @@ class StoreDoor:
         self._intake = Intake(store, settings)
 
     def send(self, calls: list[dict[str, Any]], signals: list[dict[str, Any]]) -> tuple[Receipt, Receipt]:
-        """See `api.importing.Door`."""
+        """See `api.files.importing.Door`."""
         kept = self._intake.accept_calls(DEFAULT_PROJECT, calls_of(calls)) if calls else _NOTHING
         noted = self._intake.accept_signals(DEFAULT_PROJECT, signals_of(signals)) if signals else _NOTHING
         return kept, noted

@@ -20,12 +20,12 @@ import uvicorn
 from api.app import create_app
 from api.background import background
 from api.errors import CannotServe
-from api.restoring import Restores
+from api.operating.restoring import Restores
 from api.schema import upgrade
 from critic import drivers
-from critic.money import money_for
 from critic.process import run_critic
-from critic.work import now_ms
+from critic.spending.money import money_for
+from critic.working.work import now_ms
 from ingest.children import Child, Target
 from ingest.lock import ServerLock
 from ingest.otlp.closing import Closing

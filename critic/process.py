@@ -1,6 +1,7 @@
 """The critic's child process: what `ingest.children.Child` runs beside the server.
 
-Flow: settings -> rubrics, drivers, the newest guard fit -> critic.worker and critic.refit, until `stop`.
+Flow: settings -> rubrics, drivers, the newest guard fit -> critic.working.worker and critic.working.refit,
+until `stop`.
 """
 
 import asyncio
@@ -8,17 +9,18 @@ import logging
 from functools import partial
 from multiprocessing.synchronize import Event
 
-from critic import drivers, queue
-from critic.batches_lane import Waits
-from critic.budget import settle_dead
-from critic.calls import outputs_read
+from critic import drivers
+from critic.batching.lane import Waits
 from critic.drivers.local import LocalDriver
-from critic.explainer import Explainer
-from critic.money import money_for
-from critic.plan import Plan
-from critic.refit import Refitting
-from critic.work import Work, now_ms
-from critic.worker import Worker
+from critic.explaining.explainer import Explainer
+from critic.queueing import queue
+from critic.queueing.calls import outputs_read
+from critic.queueing.plan import Plan
+from critic.spending.budget import settle_dead
+from critic.spending.money import money_for
+from critic.working.refit import Refitting
+from critic.working.work import Work, now_ms
+from critic.working.worker import Worker
 from ingest.settings import Settings
 from ingest.store import Store, sqlite_path
 from rubrics import load_rubrics
@@ -38,7 +40,7 @@ def run_critic(settings: Settings, store: Store, stop: Event, *, batch_waits: Wa
     Raises:
         BadSettings: an unknown critic, one without its key, or a budget for one whose price is unknown.
         BadRubric: a rubric file that cannot be used.
-        ExceptionGroup: a bug, see `critic.worker.Worker`; start it again.
+        ExceptionGroup: a bug, see `critic.working.worker.Worker`; start it again.
     """
     configured = drivers.build(settings)
     if not configured:

@@ -123,7 +123,7 @@ class Score(SQLModel, table=True):
     finished_at_ms: int | None = Field(default=None, sa_type=BigInteger)
     #: grows with every finished answer: readers that keep up remember the largest they saw
     changed: int | None = Field(default=None, sa_type=BigInteger)
-    #: which stratum of its day's sample the call is in (`critic.sampling`); '' where nothing is sampled
+    #: which stratum of its day's sample it is in (`critic.spending.sampling`); '' where nothing is sampled
     stratum: str = Field(default="", sa_column_kwargs={"server_default": ""})
     #: probability with which the call was to be judged, in its final stratum; 1 where nothing is sampled
     inclusion: float = Field(default=1.0, sa_column_kwargs={"server_default": "1"})

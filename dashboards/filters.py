@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from dashboards.words import days, moment
 from outliers.errors import UnknownWeek
-from outliers.tails import GROUPINGS
+from outliers.latency.tails import GROUPINGS
 from outliers.weeks import YEARS, Week, last_ended, week_by_id, week_of
 
 #: Rows of a list on a page, and at most for a program.

@@ -1,7 +1,7 @@
 """What a page knows of its forms: who the reader is, and what they sent that could not be done.
 
-Flow: api.case_forms -> `Said` in the page's `Frame` -> templates/forms.html, which shows the error at its
-field with what was written. Forms are plain HTML: they work without a script.
+Flow: api.routes.case_forms -> `Said` in the page's `Frame` -> templates/forms.html, which shows the error at
+its field with what was written. Forms are plain HTML: they work without a script.
 """
 
 import dataclasses

@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
 from pydantic_core import to_json
 
-from critic import hostile
+from critic.trust import hostile
 from dashboards import case_words, charts, reasons, tail_charts, words
 from dashboards.forms import Said
 from dashboards.queries.agreement import LABELS_READ

@@ -19,7 +19,7 @@ from itertools import pairwise
 import numpy as np
 
 from outliers.changes import MEASURES, Change, Estimate
-from outliers.experience import BAD_FROM
+from outliers.experience.parts import BAD_FROM
 from outliers.frame import DAY_MS, Floats, Mask, WeekCalls
 from outliers.intervals import Z95, discoveries, order_statistic_ranks, two_sided_p, wilson
 

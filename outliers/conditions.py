@@ -1,8 +1,9 @@
 """Conditions on a call's fields: what they are called, how a person reads them, how they are kept.
 
-Flow: outliers.candidates makes them -> outliers.findings tests them -> kept as JSON -> pages show `words`.
-A condition is on fields known before the answer, so that it can be looked for again once the fix is out. Most
-are on one field; one on two or more ("tool = search and tag region = eu") is a chain: each holds `also`.
+Flow: outliers.cohorts.candidates makes them -> outliers.cohorts.findings tests them -> kept as JSON -> pages
+show `words`. A condition is on fields known before the answer, so that it can be looked for again once the
+fix is out. Most are on one field; one on two or more ("tool = search and tag region = eu") is a chain: each
+holds `also`.
 """
 
 from collections.abc import Sequence
@@ -28,7 +29,7 @@ class Condition:
         field: prompt_version, prompt, model, provider, environment, release, input_language, tool or tag;
             input_tokens, input_chars, context_chars, user_age_days (since the user's first call),
             calls_before (of the same user, where that user is new this week), of a slow tail also
-            output_tokens and retries; started_at; or input_text, which `outliers.text_columns` reads.
+            output_tokens and retries; started_at; or input_text, which `outliers.cohorts.text_columns` reads.
         op: "=" for names, ">" or "<" for numbers, "within" for started_at, "has" for input_text.
         value: a name ("" stands for not given); a number in the field's unit; two instants; or words with
             blanks between, of which the input has at least one.

@@ -1,8 +1,8 @@
 """One week's calls as NumPy columns, and those of the weeks before: what discovery and comparison use.
 
-Flow: call, slice, experience, guard_reading, end_user -> `week_calls`, `calls_before` -> outliers.discovery,
-outliers.comparison. No texts. Read in pieces of six hours, so that no read lasts longer than some 100 ms and
-no piece of Python objects outlives its columns: 100,000 calls are about 25 MB.
+Flow: call, slice, experience, guard_reading, end_user -> `week_calls`, `calls_before` ->
+outliers.cohorts.discovery, outliers.comparison. No texts. Read in pieces of six hours, so that no read lasts
+longer than some 100 ms and no piece of Python objects outlives its columns: 100,000 calls are about 25 MB.
 """
 
 import json
@@ -18,9 +18,9 @@ from sqlalchemy import Connection, String, and_, cast, select
 from critic.tables import GuardReading
 from ingest.store import Store
 from ingest.tables import Call, EndUser, Signal, columns
-from outliers.history import DAYS_BEFORE
+from outliers.latency.history import DAYS_BEFORE
+from outliers.latency.tails import slices_of, versioned
 from outliers.tables import Experience
-from outliers.tails import slices_of, versioned
 from outliers.weeks import Week
 
 _call, _signal, _user = columns(Call), columns(Signal), columns(EndUser)

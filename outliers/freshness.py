@@ -1,6 +1,7 @@
 """How fresh the worst, the findings and the case are: a page never waits for them, and says so.
 
-Flow: `outlier_progress` (outliers.refresh, outliers.process) -> `freshness` -> every page's footer line.
+Flow: `outlier_progress` (outliers.experience.refresh, outliers.process) -> `freshness` -> every page's footer
+line.
 """
 
 from dataclasses import dataclass

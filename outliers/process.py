@@ -1,8 +1,8 @@
 """The child process that keeps experiences, findings, changes and cases up to date.
 
-Flow: ingest.children starts `run_outliers` -> outliers.refresh ranks what is new -> outliers.weekly computes
-the weeks that changed -> outliers.following looks at the calls since a fix -> everything is written through
-`Store.write`. No page waits for it.
+Flow: ingest.children starts `run_outliers` -> outliers.experience.parts.refresh ranks what is new ->
+outliers.weekly computes the weeks that changed -> outliers.casework.following looks at the calls since a fix
+-> everything is written through `Store.write`. No page waits for it.
 """
 
 import logging
@@ -12,8 +12,8 @@ from multiprocessing.synchronize import Event
 from ingest.errors import IngestError
 from ingest.settings import Settings
 from ingest.store import Store
-from outliers.following import follow_cases
-from outliers.refresh import Ranking, new_ranking, now_ms, refresh_experience
+from outliers.casework.following import follow_cases
+from outliers.experience.refresh import Ranking, new_ranking, now_ms, refresh_experience
 from outliers.weekly import compute_weeks
 
 #: The weekly computation takes at most this share of one core, however short `refresh_s` is.

@@ -1,13 +1,14 @@
 """Whether there is nothing left to compute: for commands that wait until a week's findings are final.
 
-Flow: outlier_progress (outliers.refresh, outliers.weekly), what grew since -> `settled` -> GET /v1/report.
+Flow: outlier_progress (outliers.experience.refresh, outliers.weekly), what grew since -> `settled` -> GET
+/v1/report.
 """
 
 from sqlalchemy import Connection, func, select
 
 from ingest.settings import Settings
 from ingest.tables import columns
-from outliers.refresh import SOURCES
+from outliers.experience.refresh import SOURCES
 from outliers.tables import Progress
 from outliers.weekly import weeks_to_compute
 

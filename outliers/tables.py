@@ -82,11 +82,11 @@ class WeekCase(SQLModel, table=True):
     root_cause: str | None = None
     owner: str | None = None
     nominated_at_ms: int = Field(sa_type=BigInteger)
-    #: what was done about it, as `outliers.cases.Fix`
+    #: what was done about it, as `outliers.casework.cases.Fix`
     fix: dict[str, Any] | None = Field(default=None, sa_type=JSON(none_as_null=True))
-    #: whether it worked, as `outliers.cases.Proof`
+    #: whether it worked, as `outliers.casework.cases.Proof`
     verdict: dict[str, Any] | None = Field(default=None, sa_type=JSON(none_as_null=True))
-    #: what a closed case is watched by, as `outliers.following.Watch`
+    #: what a closed case is watched by, as `outliers.casework.following.Watch`
     watch: dict[str, Any] | None = Field(default=None, sa_type=JSON(none_as_null=True))
     #: when its calls since the fix were last looked at; NULL: at the next refresh
     followed_at_ms: int | None = Field(default=None, sa_type=BigInteger)
@@ -140,7 +140,7 @@ class ExperienceFit(SQLModel, table=True):
     fitted_at_ms: int = Field(sa_type=BigInteger)
     #: weight by part; NULL for the weights Lowlight ships with
     weights: dict[str, float] | None = Field(default=None, sa_type=JSON(none_as_null=True))
-    #: `outliers.experience_fit.Fit` without its weights; NULL for a reset
+    #: `outliers.experience.fit.Fit` without its weights; NULL for a reset
     figures: dict[str, Any] | None = Field(default=None, sa_type=JSON(none_as_null=True))
 
 
@@ -164,12 +164,12 @@ class LatencySpell(SQLModel, table=True):
     project_id: int
     week: str
     since_ms: int = Field(sa_type=BigInteger)
-    #: `outliers.spells.Spell`
+    #: `outliers.latency.spells.Spell`
     spell: dict[str, Any] = Field(sa_type=JSON)
 
 
 class LatencyCauses(SQLModel, table=True):
-    """What made a week's slowest calls slow, as `outliers.causes.Causes`."""
+    """What made a week's slowest calls slow, as `outliers.latency.causes.Causes`."""
 
     __tablename__ = "latency_causes"
 

@@ -1,6 +1,7 @@
 """The weekly computation: one week's findings, what changed in it, and its case.
 
-Flow: marks in `outlier_progress` (outliers.refresh) -> `compute_week` -> `keep_week` (one write job).
+Flow: marks in `outlier_progress` (outliers.experience.refresh) -> `compute_week` -> `keep_week` (one write
+job).
 """
 
 import logging
@@ -14,20 +15,20 @@ from sqlalchemy import Connection, delete, select
 from ingest.settings import Settings
 from ingest.store import Store
 from ingest.tables import Project, columns
-from outliers.cases import leading_cohort, nominate
-from outliers.causes import TailCauses, find_causes, keep_causes
+from outliers.casework.cases import leading_cohort, nominate
 from outliers.changes import Change, keep_changes
+from outliers.cohorts.describing import describe
+from outliers.cohorts.discovery import Tested, always_so, discover
+from outliers.cohorts.findings import Finding, keep_findings
+from outliers.cohorts.questions import about_bad, about_failures, about_slow, about_tail
+from outliers.cohorts.text_groups import text_groups
 from outliers.comparison import compare
-from outliers.describing import describe
-from outliers.discovery import Tested, always_so, discover
-from outliers.findings import Finding, keep_findings
+from outliers.experience.refresh import keep_progress, week_mark
 from outliers.frame import WeekCalls, calls_before, week_calls
-from outliers.latency_past import read_counts
-from outliers.questions import about_bad, about_failures, about_slow, about_tail
-from outliers.refresh import keep_progress, week_mark
-from outliers.spells import Spell, find_spells, keep_spells
+from outliers.latency.causes import TailCauses, find_causes, keep_causes
+from outliers.latency.past import read_counts
+from outliers.latency.spells import Spell, find_spells, keep_spells
 from outliers.tables import Progress
-from outliers.text_groups import text_groups
 from outliers.weeks import Week, last_ended, week_before, week_by_id
 
 _progress, _project = columns(Progress), columns(Project)

@@ -1,7 +1,8 @@
 """Who had it worst: calls, users and sessions of a window, ranked by P(bad).
 
-Flow: `experience` rows (outliers.refresh) -> `worst_calls`, `worst_users`, `worst_sessions` -> the Worst page
-and GET /v1/worst. A user or session is ranked by the worst that happened to it, never by an average.
+Flow: `experience` rows (outliers.experience.refresh) -> `worst_calls`, `worst_users`, `worst_sessions` -> the
+Worst page and GET /v1/worst. A user or session is ranked by the worst that happened to it, never by an
+average.
 
 The index (project, week, p_bad) is walked from its top, a week at a time, so a page reads little more than
 it shows. A person's other calls are then counted through the index on users.
@@ -17,7 +18,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, func,
 
 from ingest.tables import Call, EndUser, Slice, columns
 from outliers.errors import BadCursor
-from outliers.experience import BAD_FROM, Part, parts_from_json
+from outliers.experience.parts import BAD_FROM, Part, parts_from_json
 from outliers.tables import Experience
 from outliers.weeks import week_by_id, weeks_between
 

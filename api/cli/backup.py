@@ -18,7 +18,7 @@ def command(file: Path, database_url: str | None) -> None:
     The copy is of one moment, whole, checked and on the disk when this ends; nobody waits for it. It holds
     every text that was kept and can be read by you alone. A FILE that is there already is left alone.
     """
-    from api.backups import backup
+    from api.operating.backups import backup
 
     settings = load_settings(database_url=database_url)
     with ExitStack() as open_bars:

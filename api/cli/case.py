@@ -49,7 +49,7 @@ def _acts(function: Command) -> Command:
 @_options
 def list_(limit: int, as_json: bool, database_url: str | None) -> None:
     """List the cases, newest week first: a year reads as a history."""
-    from api.case_door import case_door
+    from api.casework.door import case_door
 
     with case_door(load_settings(database_url=database_url)) as door:
         cases = door.list(limit)
@@ -73,7 +73,7 @@ def list_(limit: int, as_json: bool, database_url: str | None) -> None:
 @_options
 def show(week: str, as_json: bool, database_url: str | None) -> None:
     """Show one week's case with its cohort, fix, proof and history."""
-    from api.case_door import case_door
+    from api.casework.door import case_door
 
     with case_door(load_settings(database_url=database_url)) as door:
         _tell(door.show(week), as_json)
@@ -153,7 +153,7 @@ def reopen(week: str, because: str | None, **common: Any) -> None:
 def _do(
     week: str, action: str, said: dict[str, Any], *, by: str | None, as_json: bool, database_url: str | None
 ) -> None:
-    from api.case_door import case_door
+    from api.casework.door import case_door
 
     with case_door(load_settings(database_url=database_url)) as door:
         _tell(door.do(week, action, said | {"by": _me() if by is None else by}), as_json)

@@ -13,10 +13,10 @@ from api.cli.rubric import named as named_rubric
 from ingest.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from critic.calls import TakenCall
     from critic.drivers import Driver
     from critic.drivers.base import Verdict
     from critic.drivers.watching import Exchange, Watch
+    from critic.queueing.calls import TakenCall
 
 #: Characters of an answer that is no JSON.
 TEXT_CHARS_MAX = 4_000
@@ -58,8 +58,8 @@ def try_(rubric_name: str, call_id: str, name: str | None, folder: Path | None) 
     _may_leave(settings, driver, call)
     if call.not_judged_because:
         raise click.ClickException(f"No critic judges this call: {call.not_judged_because}.")
-    from critic.canary import cases_of
     from critic.local import LocalCritic
+    from critic.trust.canary import cases_of
 
     view_of = call.view()
     if not rubric.applies(prompt=call.prompt, model=call.model, tags=call.tags):
@@ -108,8 +108,8 @@ def canary(
     The answers are invented and come with Lowlight, so no text of yours is sent. An attack that wins
     nothing has a lift of 0; the interval is of 95 % and holds the critic's own noise too.
     """
-    from critic import canary as suite
     from critic.local import LocalCritic
+    from critic.trust import canary as suite
 
     settings = load_settings()
     rubric = named_rubric(rubric_name, folder or settings.rubrics_dir)
@@ -217,7 +217,7 @@ def _show_verdict(
     settings: Settings, critic: str, levels: "tuple[str, ...]", verdict: "Verdict | None", took_ms: float
 ) -> None:
     from critic.drivers.base import Answer, score_of
-    from critic.prices import cost_usd, load_prices
+    from critic.spending.prices import cost_usd, load_prices
 
     if not isinstance(verdict, Answer):
         kind = type(verdict).__name__
@@ -259,7 +259,7 @@ def _usd(cost: float | None) -> str:
 
 
 def _at_most_usd(settings: Settings, critic: str, tokens_in: int, tokens_out: int) -> str:
-    from critic.prices import load_prices
+    from critic.spending.prices import load_prices
 
     price = load_prices(settings.prices).of(critic, None, time.time_ns() // 1_000_000)
     tokens = f"{tokens_in:,} tokens in and {tokens_out:,} out"
@@ -269,7 +269,7 @@ def _at_most_usd(settings: Settings, critic: str, tokens_in: int, tokens_out: in
 
 
 def _show_lifts(settings: Settings, critic: str, outcome: Any) -> None:
-    from critic.prices import cost_usd, load_prices
+    from critic.spending.prices import cost_usd, load_prices
 
     click.echo(
         f"{'attack':<40} {'n':>4} {'without':>8} {'with':>6} {'lift':>6}  {'95 % interval':<16} risen by > 1"

@@ -17,7 +17,7 @@ def command(as_json: bool, database_url: str | None) -> None:
 
     One line each; nothing is changed. The exit status is 1 where something needs you.
     """
-    from api.checkup import Finding, checkup
+    from api.operating.checkup import Finding, checkup
 
     try:
         settings: Settings | None = load_settings(database_url=database_url)

@@ -8,7 +8,7 @@ import click
 from ingest.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from outliers.experience_fit import Calibrated, Fit
+    from outliers.experience.fit import Calibrated, Fit
 
 
 @click.group(epilog="Example: lowlight experience fit --dry-run")
@@ -28,7 +28,7 @@ def fit(dry_run: bool, as_json: bool, database_url: str | None) -> None:
     from dataclasses import asdict
 
     from outliers.errors import OutliersError
-    from outliers.experience_fit import fit as fitted
+    from outliers.experience.fit import fit as fitted
 
     settings = load_settings(database_url=database_url)
     calls = _read(settings)
@@ -76,7 +76,7 @@ def _read(settings: Settings) -> Any:
 
     from ingest.store import reading_engine, sqlite_path
     from ingest.tables import DEFAULT_PROJECT
-    from outliers.experience_fit import thumbed
+    from outliers.experience.fit import thumbed
 
     path = sqlite_path(settings.database_url)
     if path is not None and not path.exists():
@@ -98,7 +98,7 @@ def _weights(settings: Settings) -> dict[str, Any]:
     from pydantic import TypeAdapter
 
     from api.doors import HttpDoor, ask, open_door
-    from api.experience_routes import WeightsRead, get_experience
+    from api.routes.experience import WeightsRead, get_experience
 
     with open_door(settings) as door:
         if isinstance(door, HttpDoor):
@@ -112,7 +112,7 @@ def _keep(settings: Settings, found: "Fit | None") -> None:
     from dataclasses import asdict
 
     from api.doors import HttpDoor, ask, open_door
-    from api.experience_routes import FitSent, post_experience
+    from api.routes.experience import FitSent, post_experience
 
     with open_door(settings) as door:
         if isinstance(door, HttpDoor):
@@ -139,7 +139,7 @@ def _tell(shown: dict[str, Any], as_json: bool) -> None:
 
 
 def _fit_lines(found: "Fit") -> list[str]:
-    from outliers.experience import WEIGHTS
+    from outliers.experience.parts import WEIGHTS
 
     lines = [
         f"{found.thumbs:,} thumbs, {found.downs:,} of them down, by {found.people:,} people; "

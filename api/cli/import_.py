@@ -12,8 +12,8 @@ import click
 from ingest.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from api.importing import Told
-    from api.lines import Lines
+    from api.files.importing import Told
+    from api.files.lines import Lines
     from outliers.weeks import Week
 
 
@@ -38,9 +38,9 @@ def command(
     from contextlib import nullcontext
 
     from api.doors import HttpDoor, open_door
-    from api.importing import import_lines
-    from api.lines import opened
-    from api.mapping import load_mapping
+    from api.files.importing import import_lines
+    from api.files.lines import opened
+    from api.files.mapping import load_mapping
 
     settings = load_settings(database_url=database_url)
     mapping = load_mapping(mapping_file)

@@ -18,7 +18,7 @@ def command(week: str | None, as_json: bool, database_url: str | None) -> None:
     From the running server of the database, or from the database itself where none runs.
     """
     from api.doors import running_server
-    from api.report_text import lines
+    from api.reporting.report_text import lines
 
     settings = load_settings(database_url=database_url)
     address = running_server(settings)
@@ -44,7 +44,7 @@ def _read(settings: Settings, week: str | None) -> dict[str, Any]:
     """Read the report from the database itself; nothing is written."""
     from sqlalchemy.exc import DatabaseError
 
-    from api.report import report_of
+    from api.reporting.report import report_of
     from api.schema import remedy, trouble_with
     from ingest.store import reading_engine, sqlite_path
     from outliers.errors import UnknownWeek

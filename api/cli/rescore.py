@@ -16,7 +16,7 @@ import click
 from ingest.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from api.rescore_routes import RescorePage
+    from api.routes.rescore import RescorePage
 
 Ask = Callable[[dict[str, Any]], "RescorePage"]
 
@@ -97,7 +97,7 @@ def _field(text: str) -> tuple[str, str]:
 def _asking(settings: Settings) -> Iterator[tuple[Ask, str | None]]:
     """Yield what asks for a page, and the server's address; None where the store is opened here."""
     from api.doors import ask, running_server
-    from api.rescore_routes import RescoreAsked, RescorePage, rescore
+    from api.routes.rescore import RescoreAsked, RescorePage, rescore
 
     address = running_server(settings)
     if address is not None:

@@ -22,9 +22,9 @@ def command(file: Path, yes: bool, database_url: str | None) -> None:
     database, replaces it and comes back at the same address; clients wait for seconds, and none is refused.
     FILE is checked first, and brought to this version's schema where it is older.
     """
-    from api.backups import sqlite_file
     from api.doors import running_server
-    from api.restoring import replace, stage, unstage
+    from api.operating.backups import sqlite_file
+    from api.operating.restoring import replace, stage, unstage
     from ingest.lock import ServerLock
 
     settings = load_settings(database_url=database_url)
@@ -48,7 +48,7 @@ def command(file: Path, yes: bool, database_url: str | None) -> None:
 
 
 def _held(database: Path) -> str:
-    from api.restoring import BadCopy, contents_of
+    from api.operating.restoring import BadCopy, contents_of
 
     try:
         return str(contents_of(database)) if database.exists() else "nothing"

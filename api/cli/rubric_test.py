@@ -1,7 +1,8 @@
 """`lowlight rubric test`: a golden set scored under the working tree's rubrics and those of a revision.
 
-Flow: GOLDEN.jsonl -> `api.golden` -> a store of its own -> `critic.trial` -> `critic.agreement` per version
--> a table, and an exit code for CI. Nothing is written to the team's database.
+Flow: GOLDEN.jsonl -> `api.files.golden` -> a store of its own -> `critic.trust.trial` ->
+`critic.trust.agreement` per version -> a table, and an exit code for CI. Nothing is written to the team's
+database.
 """
 
 import json
@@ -69,7 +70,7 @@ def command(
     GOLDEN has one call a line, fields as in POST /v1/calls, and "labels": {"tone": 6, "accuracy": [2, 3]}.
     Status 1 where a new version agrees with people less beyond chance, or a limit below is passed.
     """
-    from api.golden import read_golden
+    from api.files.golden import read_golden
 
     settings = load_settings(critic=critic)
     if not settings.critics:
@@ -103,9 +104,9 @@ def _scored(
 ) -> tuple[dict[str, tuple[Tested, Any]], float | None]:
     """Return by version what came of it with the compared outputs, and the cost."""
     from api.schema import upgrade
-    from critic import trial
-    from critic.agreement import agreement
-    from critic.agreement import labelled as with_labels
+    from critic.trust import trial
+    from critic.trust.agreement import agreement
+    from critic.trust.agreement import labelled as with_labels
     from ingest.intake import Intake
     from ingest.store import OpenStore
     from ingest.tables import DEFAULT_PROJECT
@@ -151,7 +152,7 @@ def _verdict(
     unscored_max: float,
 ) -> dict[str, Any]:
     """Return one rubric's result as JSON, `failures` saying in words what fails the run."""
-    from critic.agreement import shift
+    from critic.trust.agreement import shift
 
     tested, compared = results[new.blob]
     before = next((results[rubric.blob] for rubric in old if rubric.name == new.name), None)

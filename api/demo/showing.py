@@ -1,7 +1,7 @@
 """The demo from start to report: a server of its own, a week of traffic, every call read, what was found.
 
 Flow: `show` -> `api.background` -> `api.demo.traffic` -> `api.demo.sending` -> wait for critic and outliers
-(GET /v1/report) -> `api.report_text`. Its database is its own; run again, the demo doubles nothing.
+(GET /v1/report) -> `api.reporting.report_text`. Its database is its own; run again, the demo doubles nothing.
 """
 
 import sys
@@ -13,12 +13,12 @@ from typing import Any
 
 import click
 
-from api import report_text
 from api.background import background
 from api.demo.sending import send
 from api.demo.traffic import CALLS, Traffic, demo_traffic, first_call_id
 from api.doors import ServerTrouble, ask, running_server
 from api.errors import ApiError
+from api.reporting import report_text
 from ingest.settings import Settings
 from outliers.weeks import last_ended, week_before
 

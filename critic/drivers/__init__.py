@@ -1,7 +1,8 @@
 """One file per kind of critic, one method each: a rendered case in, seven probabilities or a reason out.
 
-Used by critic.worker; imports `critic.drivers.base` and, where needed, `critic.local` and a provider's SDK.
-Data comes from `rubrics` (the rendered view, the levels) and goes to `critic.queue.finish`.
+Used by critic.working.worker; imports `critic.drivers.base` and, where needed, `critic.local` and a
+provider's SDK. Data comes from `rubrics` (the rendered view, the levels) and goes to
+`critic.queueing.queue.finish`.
 """
 
 from critic.drivers.base import (

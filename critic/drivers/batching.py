@@ -1,6 +1,6 @@
 """What a batch endpoint is to the worker: many requests handed over at once, answered within a day, cheaper.
 
-Flow: critic.batches_lane -> `Batcher.bodies` of each case -> `Batcher.send`, once -> `Batcher.look` until it
+Flow: critic.batching.lane -> `Batcher.bodies` of each case -> `Batcher.send`, once -> `Batcher.look` until it
 ended -> `Batcher.fetch`: one outcome a request, read as the driver reads its direct answers -> `verdicts`.
 
 A batch is the same critic: the same request for the same price table, delivered another way. Whoever asks in

@@ -1,7 +1,7 @@
 """From LOWLIGHT_CRITIC to drivers, first choice first.
 
-Flow: Settings.critics ("openai:gpt-6-luna", "local") -> `build` -> critic.worker. Providers' packages are
-imported by the driver that needs them, at its first judgement, so that the server can check the settings
+Flow: Settings.critics ("openai:gpt-6-luna", "local") -> `build` -> critic.working.worker. Providers' packages
+are imported by the driver that needs them, at its first judgement, so that the server can check the settings
 with this and stay small.
 """
 

@@ -1,8 +1,8 @@
 """Why a score might be what it is, asked for after the score was given and never part of it.
 
-Flow: critic.explanations -> `Explaining.explain` of a driver that can write -> `Words`. The critic is told
-the levels it (or another) gave and asked what in the call speaks for them, so what it writes defends a score
-that stands; it is no second opinion and no evidence that the score is right.
+Flow: critic.explaining.explanations -> `Explaining.explain` of a driver that can write -> `Words`. The critic
+is told the levels it (or another) gave and asked what in the call speaks for them, so what it writes defends
+a score that stands; it is no second opinion and no evidence that the score is right.
 """
 
 from collections.abc import Mapping, Sequence

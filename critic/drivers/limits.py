@@ -1,6 +1,7 @@
 """What a provider's headers say is left of its rate limits.
 
-Flow: the headers of any answer -> `limits_of` -> `Driver.limits` -> critic.lane, which sets its pace by it.
+Flow: the headers of any answer -> `limits_of` -> `Driver.limits` -> critic.working.lane, which sets its pace
+by it.
 """
 
 import math

@@ -15,7 +15,7 @@ from dashboards.queries.calls import CallLine, lines_by_seq
 from dashboards.words import many, moment, share
 from ingest.settings import Settings
 from ingest.tables import DEFAULT_PROJECT
-from outliers.alike import Alike, alike, alike_window
+from outliers.cohorts.alike import Alike, alike, alike_window
 from outliers.weeks import week_of
 
 CALLS_SHOWN = 12

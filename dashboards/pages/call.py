@@ -5,7 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from critic.explanations import why_no_words
+from critic.explaining.explanations import why_no_words
 from dashboards.dateline import Dateline, dateline
 from dashboards.panels import Panel, panel
 from dashboards.queries import call as queries

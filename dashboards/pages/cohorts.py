@@ -14,7 +14,7 @@ from dashboards.queries.volume import Volume, volume
 from dashboards.words import many
 from ingest.settings import Settings
 from ingest.tables import DEFAULT_PROJECT
-from outliers.cases import Case, case_of
+from outliers.casework.cases import Case, case_of
 from outliers.weeks import last_ended, week_by_id
 
 

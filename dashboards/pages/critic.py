@@ -7,8 +7,8 @@ from sqlalchemy import Connection
 
 from critic import drivers
 from critic.drivers.base import Driver
-from critic.plan import Plan
-from critic.prices import load_prices
+from critic.queueing.plan import Plan
+from critic.spending.prices import load_prices
 from dashboards.dateline import Dateline, dateline
 from dashboards.filters import Window, WindowQuery, window_of
 from dashboards.panels import Panel, panel

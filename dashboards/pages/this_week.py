@@ -16,7 +16,7 @@ from dashboards.queries.volume import Volume, volume
 from dashboards.words import many
 from ingest.settings import Settings
 from ingest.tables import DEFAULT_PROJECT
-from outliers.cases import case_of
+from outliers.casework.cases import case_of
 from outliers.changes import Change, changes_of
 from outliers.weeks import Week, last_ended, week_by_id, week_of
 from outliers.worst import worst_users

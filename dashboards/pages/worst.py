@@ -15,7 +15,7 @@ from dashboards.reasons import why
 from dashboards.words import many, moment, share
 from ingest.settings import Settings
 from ingest.tables import DEFAULT_PROJECT
-from outliers.experience import BAD_FROM, Part
+from outliers.experience.parts import BAD_FROM, Part
 from outliers.worst import Page, WorstCall, WorstSession, WorstUser, worst_calls, worst_sessions, worst_users
 
 

@@ -1,6 +1,6 @@
 """Every query behind a page or a read route: one named function with its purpose, bounded by a window.
 
-Imported by dashboards.pages and api.read_routes. Each takes a read-only Connection and plain values and
+Imported by dashboards.pages and api.routes.read. Each takes a read-only Connection and plain values and
 returns frozen dataclasses; times come out as UTC datetimes.
 """
 

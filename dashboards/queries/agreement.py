@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
-from critic.agreement import Agreement, agreement, labelled
 from critic.tables import Score
+from critic.trust.agreement import Agreement, agreement, labelled
 from dashboards.filters import Window
 from dashboards.queries.rubrics import newest_calls
 from ingest.tables import Call, columns

@@ -16,7 +16,7 @@ from dashboards.queries.grades import is_local, preference
 from dashboards.texts import Message, messages_of
 from dashboards.words import moment
 from ingest.tables import Call, CallAlias, CallText, Label, Signal, Slice, columns
-from outliers.experience import Part, parts_from_json
+from outliers.experience.parts import Part, parts_from_json
 from outliers.tables import Experience
 
 CALL, TEXT, SIGNAL, SLICE = columns(Call), columns(CallText), columns(Signal), columns(Slice)

@@ -1,7 +1,7 @@
 """Cases and cohorts as pages and routes show them: times as times, the seed with its first words.
 
-Flow: outliers.cases / outliers.findings -> `case_shown`, `case_lines`, `cohorts` -> This week, Case, Cases,
-Cohorts, Latency, GET /v1/cases and /v1/cohorts.
+Flow: outliers.casework.cases / outliers.cohorts.findings -> `case_shown`, `case_lines`, `cohorts` -> This
+week, Case, Cases, Cohorts, Latency, GET /v1/cases and /v1/cohorts.
 """
 
 from collections import Counter
@@ -17,8 +17,8 @@ from dashboards.queries.calls import CallLine, lines_by_seq
 from dashboards.texts import passage
 from dashboards.words import moment
 from ingest.tables import CallText, columns
-from outliers.cases import Case, Event, case_of, cases_of, events_of
-from outliers.findings import Finding, Point, findings_of
+from outliers.casework.cases import Case, Event, case_of, cases_of, events_of
+from outliers.cohorts.findings import Finding, Point, findings_of
 
 TEXT = columns(CallText)
 

@@ -8,11 +8,11 @@ from datetime import datetime
 
 from sqlalchemy import Connection, func, select
 
-from critic.budget import DAY_MS, DEFERRED_DAYS_MAX, SAMPLE, Account, account_of, day_of
-from critic.deferral import DEFERRED_COUNT_MAX, deferred_calls
-from critic.prices import Prices
-from critic.rows import NO_BUDGET
-from critic.sampling import STRATA
+from critic.queueing.rows import NO_BUDGET
+from critic.spending.budget import DAY_MS, DEFERRED_DAYS_MAX, SAMPLE, Account, account_of, day_of
+from critic.spending.deferral import DEFERRED_COUNT_MAX, deferred_calls
+from critic.spending.prices import Prices
+from critic.spending.sampling import STRATA
 from critic.tables import Score
 from dashboards.words import moment
 from ingest.tables import columns

@@ -1,7 +1,7 @@
 """Where the tail is: each group's quantiles with n and interval, and the calls that a p95 hides.
 
-Flow: outliers.tails (bucket rows) + one pass for the window's slowest calls -> `latencies` -> This week,
-Latency, GET /v1/latency. Milliseconds.
+Flow: outliers.latency.tails (bucket rows) + one pass for the window's slowest calls -> `latencies` -> This
+week, Latency, GET /v1/latency. Milliseconds.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from dashboards.filters import Window
 from dashboards.memory import remembered
 from dashboards.words import moment
-from outliers.tails import (
+from outliers.latency.tails import (
     HOUR_MS,
     CurvePoint,
     Quantile,

@@ -16,7 +16,7 @@ from dashboards.queries.calls import CallList, lines_by_seq
 from dashboards.words import moment
 from ingest.tables import Call, EndUser, Signal, columns
 from outliers.errors import BadCursor
-from outliers.experience import BAD_FROM, Part
+from outliers.experience.parts import BAD_FROM, Part
 from outliers.tables import Experience
 from outliers.worst import calls_by_seq
 

@@ -1,6 +1,7 @@
 """When a group was slower than it mostly is: hour by hour, and spells of hours far from its own past.
 
-Flow: outliers.heat, outliers.spells -> `slow_hours`, `spells_shown` -> the latency page. Milliseconds.
+Flow: outliers.latency.heat, outliers.latency.spells -> `slow_hours`, `spells_shown` -> the latency page.
+Milliseconds.
 """
 
 from collections.abc import Sequence
@@ -12,9 +13,9 @@ from sqlalchemy import Connection
 from dashboards.filters import Window
 from dashboards.memory import remembered
 from dashboards.words import moment
-from outliers.heat import HeatCell, latency_by_hour
-from outliers.spells import spells_of
-from outliers.tails import HOUR_MS
+from outliers.latency.heat import HeatCell, latency_by_hour
+from outliers.latency.spells import spells_of
+from outliers.latency.tails import HOUR_MS
 
 #: The p95 of an hour with fewer calls moves by a quarter from chance alone: hours then compare by their p50.
 P95_CALLS = 500
@@ -75,7 +76,7 @@ class SlowHours:
 
 @dataclass(frozen=True)
 class SpellShown:
-    """Hours in which a provider or service was slower than its own past; as `outliers.spells.Spell`.
+    """Hours in which a provider or service was slower than its own past; as `outliers.latency.spells.Spell`.
 
     `model` is "" where several models of the provider were slow at once.
     """

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, func, select
 
 from ingest.tables import Call, columns
-from outliers.experience import BAD_FROM
+from outliers.experience.parts import BAD_FROM
 from outliers.intervals import wilson
 from outliers.tables import Experience
 from outliers.weeks import Week

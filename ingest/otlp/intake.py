@@ -1,6 +1,6 @@
 """OTLP intake: a request's spans or log records become committed fragments; the receipt follows the commit.
 
-Flow: `api.otlp_routes` -> `OtlpIntake.prepare_*` -> `reading`, `dialects` -> one job of the writer (`ended`,
+Flow: `api.routes.otlp` -> `OtlpIntake.prepare_*` -> `reading`, `dialects` -> one job of the writer (`ended`,
 and `ingest.intake` for what is feedback) -> Accepted. Traces that came whole are calls then; of the other
 fragments `ingest.otlp.closing` makes calls later.
 """

@@ -1,7 +1,7 @@
 """How long "what else went wrong like this?" takes with a million calls kept: `make bench BENCH=alike`.
 
-Flow: `pages_rows.fill` (Core inserts, then the real ranking) -> `outliers.alike` from bad calls of the
-window, one after another, as the route asks -> p95; beside it the heat strip's query, and what the weekly
+Flow: `pages_rows.fill` (Core inserts, then the real ranking) -> `outliers.cohorts.alike` from bad calls of
+the window, one after another, as the route asks -> p95; beside it the heat strip's query, and what the weekly
 computation adds for spells and causes of one week.
 """
 
@@ -17,13 +17,13 @@ from api.schema import upgrade
 from ingest.settings import Settings
 from ingest.store import OpenStore
 from ingest.tables import DEFAULT_PROJECT
-from outliers.alike import alike, alike_window
-from outliers.causes import find_causes
+from outliers.cohorts.alike import alike, alike_window
+from outliers.experience.refresh import refresh_experience
 from outliers.frame import week_calls
-from outliers.heat import latency_by_hour
-from outliers.latency_past import read_counts
-from outliers.refresh import refresh_experience
-from outliers.spells import find_spells
+from outliers.latency.causes import find_causes
+from outliers.latency.heat import latency_by_hour
+from outliers.latency.past import read_counts
+from outliers.latency.spells import find_spells
 from outliers.tables import Experience
 from outliers.weeks import last_ended
 from tests.bench.figures import Figure, options, report

@@ -36,14 +36,15 @@ import orjson
 from sqlalchemy import Connection, func, select, text
 
 from api.schema import upgrade
-from critic import drivers, queue
+from critic import drivers
 from critic.drivers.local import LocalDriver
-from critic.plan import Plan
 from critic.process import run_critic
-from critic.refit import Refitting
+from critic.queueing import queue
+from critic.queueing.plan import Plan
 from critic.tables import Score
-from critic.taking import Taking
-from critic.work import Work
+from critic.working.refit import Refitting
+from critic.working.taking import Taking
+from critic.working.work import Work
 from ingest.children import Child
 from ingest.intake import Intake
 from ingest.settings import Settings

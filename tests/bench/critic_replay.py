@@ -1,8 +1,9 @@
 """Recorded critics replayed without a key: real answers through the score tables and the agreement code.
 
-Flow: DIR/{summeval12,topicalchat20,empathy7pt} -> calls (`ingest.intake`) and score rows (`critic.queue`)
-of a fresh store -> read back -> `critic.agreement` -> a table and figures of `make bench BENCH=critic`.
-`python -m tests.bench.critic_replay --write docs/recorded-critics.md` writes the table as a page.
+Flow: DIR/{summeval12,topicalchat20,empathy7pt} -> calls (`ingest.intake`) and score rows
+(`critic.queueing.queue`) of a fresh store -> read back -> `critic.trust.agreement` -> a table and figures of
+`make bench BENCH=critic`. `python -m tests.bench.critic_replay --write docs/recorded-critics.md` writes the
+table as a page.
 
 Every scale is stretched to 1..7, people's and critics' alike; people's labels on the true seven-point scale
 (empathy) go through the label table as well. Other scales have halves that no label row can hold.
@@ -18,12 +19,12 @@ import orjson
 from sqlalchemy import Connection, select
 
 from api.schema import upgrade
-from critic import queue
-from critic.agreement import Agreement, Compared, Estimate, agreement, labelled
 from critic.drivers.base import score_of
 from critic.levels import of_draws, stretched
-from critic.rows import Finished, NewScore
+from critic.queueing import queue
+from critic.queueing.rows import Finished, NewScore
 from critic.tables import Score
+from critic.trust.agreement import Agreement, Compared, Estimate, agreement, labelled
 from ingest.intake import Intake
 from ingest.settings import load_settings
 from ingest.store import OpenStore
@@ -293,7 +294,7 @@ PAGE = """# Recorded critics beside people
 
 A recorded critic is one to two labels off, often farther than a constant answer: its rank is what it knows.
 
-Real answers of critics, replayed through Lowlight's score tables and `critic/agreement.py`; all scales
+Real answers of critics, replayed through Lowlight's score tables and `critic/trust/agreement.py`; all scales
 stretched to 1..7. "Constant's" is the mean error of always answering the median; "people's" is one person
 beside the others who rated the same output (unknown where only their mean was published). Brackets are 95 %
 intervals, by a bootstrap over documents or conversations. Only the shared part of each set is here.

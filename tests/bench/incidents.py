@@ -27,9 +27,9 @@ from api.schema import upgrade
 from ingest.settings import Settings
 from ingest.store import OpenStore
 from ingest.tables import DEFAULT_PROJECT
-from outliers.findings import findings_of
+from outliers.cohorts.findings import findings_of
+from outliers.experience.refresh import refresh_experience
 from outliers.frame import WeekCalls, week_calls
-from outliers.refresh import refresh_experience
 from outliers.weekly import compute_week, keep_week
 from outliers.weeks import Week, last_ended, week_before
 from tests.bench.figures import Figure, options, report

@@ -14,9 +14,9 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from outliers.candidates import holds
+from outliers.cohorts.candidates import holds
+from outliers.cohorts.findings import Finding
 from outliers.conditions import Condition
-from outliers.findings import Finding
 from outliers.frame import Mask, WeekCalls
 from tests.bench.incidents_kinds import Planted
 from tests.bench.incidents_rows import Truth

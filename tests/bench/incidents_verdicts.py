@@ -22,13 +22,13 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from outliers.candidates import holds
+from outliers.casework.proof import WEEKS_BACK, Trouble, gather
+from outliers.casework.verification import judge
+from outliers.cohorts.candidates import holds
+from outliers.cohorts.discovery import discover
+from outliers.cohorts.questions import about_bad
 from outliers.conditions import Condition
-from outliers.discovery import discover
 from outliers.frame import DAY_MS, Floats, Ints, Mask, Names, WeekCalls, held_back
-from outliers.proof import WEEKS_BACK, Trouble, gather
-from outliers.questions import about_bad
-from outliers.verification import judge
 from outliers.weeks import Week, week_after, week_by_id
 from tests.bench.figures import Figure, options, report
 from tests.bench.incidents_shapes import Shapes, read_shapes
@@ -147,7 +147,7 @@ class _Weeks:
         return frame
 
     def read(self, seqs: Ints) -> tuple[Floats, list[str]]:
-        """See `outliers.proof.Read`."""
+        """See `outliers.casework.proof.Read`."""
         return np.concatenate(self.y)[seqs], [str(who) for who in np.concatenate(self.who)[seqs].tolist()]
 
 

@@ -21,8 +21,17 @@ from critic.tables import GuardReading, RubricVersion, Score
 from ingest.latency import bucket_of
 from ingest.store import OpenStore
 from ingest.tables import DEFAULT_PROJECT, Call, CallText, EndUser, LatencyCount, Signal, Slice, columns
-from outliers.experience import Evidence, Graded, SignalSeen, SliceMeans, parts_as_json, praise_of, rank, see
-from outliers.refresh import keep_progress
+from outliers.experience.parts import (
+    Evidence,
+    Graded,
+    SignalSeen,
+    SliceMeans,
+    parts_as_json,
+    praise_of,
+    rank,
+    see,
+)
+from outliers.experience.refresh import keep_progress
 from outliers.tables import CaseEvent, Experience, Finding, LatencyCauses, WeekCase, WeekChanges
 from outliers.weeks import last_ended, weeks_between
 

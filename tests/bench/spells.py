@@ -1,7 +1,7 @@
 """False alarms and finds of provider spells on traffic like the public traces: `make bench BENCH=spells`.
 
 Flow: arrivals of traces_servegen and ratios of slow to usual of traces_llmperf -> months of counted calls of
-20 slices, without a store -> outliers.spells.find_spells week by week -> alarms a month where nothing
+20 slices, without a store -> outliers.latency.spells.find_spells week by week -> alarms a month where nothing
 happened, and the share of doubled latencies of two hours that are found.
 
 A month of one project: 5 services of 2 providers, 4 prompts each, in a rhythm of days and weeks that is also
@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.latency import BUCKETS_PER_DOUBLING
-from outliers.latency_past import Counts
-from outliers.spells import Spell, find_spells
+from outliers.latency.past import Counts
+from outliers.latency.spells import Spell, find_spells
 from outliers.weeks import Week, week_by_id
 from tests.bench.figures import Figure, options, report
 from tests.bench.incidents_shapes import Shapes, read_shapes

@@ -19,12 +19,12 @@ from ingest.intake import Intake
 from ingest.settings import Settings
 from ingest.store import OpenStore
 from ingest.tables import DEFAULT_PROJECT, Call, Label, columns
-from outliers import case_actions
-from outliers.case_actions import By
-from outliers.cases import Fix, Proof, cases_of, kept_case
-from outliers.following import keep_proof
+from outliers.casework import case_actions
+from outliers.casework.case_actions import By
+from outliers.casework.cases import Fix, Proof, cases_of, kept_case
+from outliers.casework.following import keep_proof
+from outliers.casework.verification import Verdict
 from outliers.process import run_once
-from outliers.verification import Verdict
 from outliers.weeks import last_ended, week_before, week_by_id
 
 HOSTILE = (

@@ -13,8 +13,8 @@ from playwright.sync_api import Browser, Page, expect
 from ingest.intake import Intake
 from ingest.tables import DEFAULT_PROJECT
 from ingest.wire import calls_of
+from outliers.experience.refresh import now_ms
 from outliers.process import run_once
-from outliers.refresh import now_ms
 from outliers.weeks import last_ended, week_of
 from tests.browser.conftest import Site
 from tests.browser.rows import DAY_MS, HOSTILE

@@ -31,7 +31,7 @@ from dashboards.pages import (
     worst,
 )
 from dashboards.render import as_json
-from outliers.refresh import now_ms
+from outliers.experience.refresh import now_ms
 from outliers.weeks import last_ended, week_of
 from tests.browser.conftest import Site
 from tests.browser.rows import HOSTILE, HOSTILE_ID

@@ -12,7 +12,7 @@ from functools import cache
 import httpx2 as httpx
 import pytest
 
-from api.gate import UNZIPPED_BYTES_MAX
+from api.door.gate import UNZIPPED_BYTES_MAX
 from tests.faults.figures import figure
 
 JSON_DOORS = ("/v1/calls", "/v1/signals", "/v1/labels", "/api/public/scores")

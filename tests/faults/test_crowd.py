@@ -18,7 +18,7 @@ import lowlight
 import pytest
 
 from api.background import background, start, stop
-from api.bodies import HELD_BYTES_MAX
+from api.door.bodies import HELD_BYTES_MAX
 from ingest.settings import Settings
 from tests.faults.figures import figure
 

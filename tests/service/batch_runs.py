@@ -7,9 +7,9 @@ from typing import Any
 
 from sqlalchemy import text
 
-from api.rescore_routes import RescoreAsked, RescorePage, rescore
-from critic.batches_lane import Waits
-from critic.queue import Backlog
+from api.routes.rescore import RescoreAsked, RescorePage, rescore
+from critic.batching.lane import Waits
+from critic.queueing.queue import Backlog
 from ingest.settings import Settings
 from ingest.store import OpenStore
 from tests.providers import anthropic_messages, chat

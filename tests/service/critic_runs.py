@@ -9,14 +9,15 @@ from typing import Any
 import orjson
 from sqlalchemy import text
 
-from critic import drivers, queue
-from critic.batches_lane import Waits
+from critic import drivers
+from critic.batching.lane import Waits
 from critic.drivers.base import Driver
 from critic.drivers.local import LocalDriver
-from critic.money import money_for
-from critic.plan import Plan
-from critic.work import Work, now_ms
-from critic.worker import Worker
+from critic.queueing import queue
+from critic.queueing.plan import Plan
+from critic.spending.money import money_for
+from critic.working.work import Work, now_ms
+from critic.working.worker import Worker
 from ingest.intake import Intake
 from ingest.settings import Settings
 from ingest.store import OpenStore

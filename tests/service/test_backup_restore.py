@@ -14,9 +14,9 @@ import httpx2 as httpx
 import pytest
 from click.testing import CliRunner, Result
 
-from api import restoring
 from api.background import background, environment_of
 from api.cli import main
+from api.operating import restoring
 from ingest.lock import ServerLock
 from ingest.settings import Settings
 

@@ -20,8 +20,8 @@ from api.serving import background
 from ingest.settings import Settings
 from ingest.store import OpenStore
 from ingest.tables import Call, Slice, columns
-from outliers.findings import findings_of
-from outliers.refresh import now_ms, refresh_experience
+from outliers.cohorts.findings import findings_of
+from outliers.experience.refresh import now_ms, refresh_experience
 from outliers.weekly import compute_weeks
 from outliers.weeks import last_ended
 from tests.conftest import short_waits

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from api.drops import ClientDrops
-from api.readiness import readiness
-from critic import budget, deferral, drivers, purse, queue
-from critic.budget import DAY_MS, Account, account_of, day_of
-from critic.money import money_for
+from api.door.drops import ClientDrops
+from api.operating.readiness import readiness
+from critic import drivers
 from critic.process import run_critic
+from critic.queueing import queue
+from critic.spending import budget, deferral, purse
+from critic.spending.budget import DAY_MS, Account, account_of, day_of
+from critic.spending.money import money_for
 from dashboards.queries.freshness import critic_work
 from ingest import children
 from ingest.children import Child

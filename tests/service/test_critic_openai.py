@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import Connection, text
 from starlette.responses import Response
 
-from critic.pace import USUAL_OF
-from critic.queue import Backlog
+from critic.queueing.queue import Backlog
+from critic.working.pace import USUAL_OF
 from ingest.settings import Settings
 from ingest.store import OpenStore
 from tests.providers.loopback import Fault, running

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from critic import queue
 from critic.drivers.base import Answer, Case, Usage, Verdict
 from critic.drivers.local import LocalDriver
 from critic.local import LocalCritic
-from critic.plan import Plan
 from critic.process import run_critic
-from critic.refit import Refitting, is_due, newest_fit
-from critic.taking import Taking
-from critic.work import Work
+from critic.queueing import queue
+from critic.queueing.plan import Plan
+from critic.working.refit import Refitting, is_due, newest_fit
+from critic.working.taking import Taking
+from critic.working.work import Work
 from ingest.children import Child
 from ingest.settings import Settings
 from ingest.store import OpenStore

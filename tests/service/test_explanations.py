@@ -13,11 +13,11 @@ from sqlalchemy import text
 
 from api.serving import background
 from critic import drivers
-from critic.explainer import Explainer
-from critic.explanations import ATTEMPTS_MAX, Asked, ask
-from critic.money import money_for
-from critic.plan import Plan
-from critic.work import Work, now_ms
+from critic.explaining.explainer import Explainer
+from critic.explaining.explanations import ATTEMPTS_MAX, Asked, ask
+from critic.queueing.plan import Plan
+from critic.spending.money import money_for
+from critic.working.work import Work, now_ms
 from ingest.settings import Settings
 from ingest.store import OpenStore
 from rubrics import load_rubrics

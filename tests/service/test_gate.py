@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from api.gate import UNZIPPED_BYTES_MAX, WIRE_BYTES_MAX
+from api.door.gate import UNZIPPED_BYTES_MAX, WIRE_BYTES_MAX
 from ingest.wire import ITEMS_MAX
 
 JSON = {"Content-Type": "application/json"}

@@ -118,7 +118,7 @@ def test_of_an_exception_type_and_places_are_told_and_its_words_withheld(
     try:
         broken(ValueError(f"cannot read {SECRET}"))
     except ValueError:
-        logging.getLogger("api.gate").exception("POST %s failed", "/v1/calls")
+        logging.getLogger("api.door.gate").exception("POST %s failed", "/v1/calls")
     said = stream.getvalue()
     assert SECRET not in said
     for told in ("POST /v1/calls failed", "builtins.ValueError", "test_log.py", "in broken"):

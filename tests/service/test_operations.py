@@ -12,9 +12,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Connection, text
 
-from api.drops import REASONS, ClientDrops
-from api.metrics import metrics_of
-from api.readiness import readiness
+from api.door.drops import REASONS, ClientDrops
+from api.operating.metrics import metrics_of
+from api.operating.readiness import readiness
 from ingest.errors import StoreUnavailable
 from ingest.settings import Settings
 from ingest.store import OpenStore

@@ -8,10 +8,10 @@ from zoneinfo import ZoneInfo
 from ingest.children import Child
 from ingest.settings import Settings
 from ingest.store import OpenStore
-from outliers.cases import Case, case_of
+from outliers.casework.cases import Case, case_of
+from outliers.experience.refresh import now_ms
 from outliers.freshness import freshness
 from outliers.process import run_outliers
-from outliers.refresh import now_ms
 from outliers.weeks import last_ended
 from tests.rows import put_calls, quiet_calls
 

@@ -10,9 +10,9 @@ import pytest
 from critic.local.critic import WITHOUT_SOURCE
 from ingest.settings import Settings
 from ingest.store import OpenStore
-from outliers.findings import findings_of
+from outliers.cohorts.findings import findings_of
+from outliers.experience.refresh import now_ms
 from outliers.process import run_once
-from outliers.refresh import now_ms
 from outliers.weeks import last_ended
 from outliers.worst import worst_calls
 from tests.bench.plant_phrases import TESTING

@@ -8,8 +8,8 @@ from scipy.stats import spearmanr
 from sklearn.metrics import cohen_kappa_score
 from sqlalchemy import Connection, insert
 
-from critic.agreement import Agreement, Compared, agreement, labelled
 from critic.levels import of_draws, stretched
+from critic.trust.agreement import Agreement, Compared, agreement, labelled
 from ingest.store import OpenStore
 from ingest.tables import Label, columns
 from tests.rows import put_calls, put_score

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from api.bodies import Hold, Room
+from api.door.bodies import Hold, Room
 from api.errors import Refused
 
 

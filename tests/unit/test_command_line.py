@@ -13,9 +13,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from api import checkup
 from api.background import environment_of, start, stop
 from api.cli import _COMMANDS, main
+from api.operating import checkup
 from ingest.disk import Disk
 from ingest.lock import ServerLock
 from ingest.settings import Settings

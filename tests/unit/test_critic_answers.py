@@ -15,8 +15,8 @@ from critic.drivers import build
 from critic.drivers.base import Answer, MalformedAnswer, in_parts, score_of, seven
 from critic.drivers.openai_decisions import verdicts_of
 from critic.drivers.waits import WAIT_MAX_S, retry_after_s
-from critic.pace import LIMIT_AT_FIRST, ROUNDS_IN_VAIN_MAX, Pace
-from critic.pace import WAIT_MAX_S as BACKOFF_MAX_S
+from critic.working.pace import LIMIT_AT_FIRST, ROUNDS_IN_VAIN_MAX, Pace
+from critic.working.pace import WAIT_MAX_S as BACKOFF_MAX_S
 from ingest.errors import BadSettings
 from ingest.settings import Settings
 from rubrics import rubric_of

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, create_engine, func, select
 from sqlmodel import SQLModel
 
-from critic.budget import (
+from critic.spending.budget import (
     DAY_MS,
     RESERVATION,
     SAMPLE,

@@ -6,10 +6,10 @@ from typing import Any
 
 from sqlalchemy import select
 
-from critic import queue
-from critic.budget import DAY_MS
-from critic.deferral import deferred_calls, give_up, move_calls, revive
-from critic.rows import NO_BUDGET, NOT_SAMPLED, Finished, Leased, Move, NewScore
+from critic.queueing import queue
+from critic.queueing.rows import NO_BUDGET, NOT_SAMPLED, Finished, Leased, Move, NewScore
+from critic.spending.budget import DAY_MS
+from critic.spending.deferral import deferred_calls, give_up, move_calls, revive
 from ingest.store import OpenStore
 
 PAID = "openai:m"

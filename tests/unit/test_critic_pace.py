@@ -5,7 +5,7 @@ import math
 import pytest
 
 from critic.drivers.limits import Limits
-from critic.pace import HOLD_MAX_S, HUNG_MIN_S, USUAL_OF, Pace
+from critic.working.pace import HOLD_MAX_S, HUNG_MIN_S, USUAL_OF, Pace
 
 
 def limits(requests_left: int | None, resets_in_s: float | None, tokens_left: int | None = None) -> Limits:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from critic.prices import Price, cost_usd, load_prices, provider_and_model, shipped_prices
+from critic.spending.prices import Price, cost_usd, load_prices, provider_and_model, shipped_prices
 from ingest.errors import BadSettings
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from critic.sampling import (
+from critic.spending.sampling import (
     FORCED,
     STRATA,
     WEIGHTS,

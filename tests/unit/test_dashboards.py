@@ -18,7 +18,7 @@ from dashboards.memory import remembered
 from dashboards.render import STATIC, static_files
 from dashboards.texts import PASSAGE, PASSAGE_END, excerpt, messages_of, passage
 from ingest.store import OpenStore
-from outliers.refresh import keep_progress
+from outliers.experience.refresh import keep_progress
 
 UTC_ZONE = ZoneInfo("UTC")
 BERLIN = ZoneInfo("Europe/Berlin")

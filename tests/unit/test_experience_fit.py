@@ -15,9 +15,9 @@ from critic.tables import GuardReading
 from ingest.settings import Settings
 from ingest.store import OpenStore
 from ingest.tables import Signal, columns
-from outliers.experience import WEIGHTS
-from outliers.experience_fit import Thumbed, TooFewThumbs, auc, fit, p_down, weights_in_use
-from outliers.refresh import refresh_experience
+from outliers.experience.fit import Thumbed, TooFewThumbs, auc, fit, p_down, weights_in_use
+from outliers.experience.parts import WEIGHTS
+from outliers.experience.refresh import refresh_experience
 from outliers.tables import Experience, Progress
 from outliers.weekly import compute_weeks
 from outliers.weeks import week_after, week_by_id

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api.door.gate import GZIP_WINDOW_BYTES, gunzip
 from api.errors import Refused
-from api.gate import GZIP_WINDOW_BYTES, gunzip
 
 
 def noise(size: int) -> bytes:

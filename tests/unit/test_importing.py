@@ -16,14 +16,14 @@ from sqlalchemy import func, select
 
 from api.cli import main
 from api.doors import StoreDoor
-from api.importing import BATCH_BYTES, BATCH_CALLS, Told, import_lines
-from api.lines import opened
-from api.mapping import load_mapping
+from api.files.importing import BATCH_BYTES, BATCH_CALLS, Told, import_lines
+from api.files.lines import opened
+from api.files.mapping import load_mapping
 from ingest.settings import Settings
 from ingest.store import OpenStore
 from ingest.tables import DEFAULT_PROJECT, Call, Signal, Slice, columns
 from ingest.wire import Receipt
-from outliers.tails import slowest, tails
+from outliers.latency.tails import slowest, tails
 from outliers.weeks import week_by_id
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"

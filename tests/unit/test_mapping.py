@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.mapping import FOLDER, BadMapping, BadRow, Mapping, load_mapping
+from api.files.mapping import FOLDER, BadMapping, BadRow, Mapping, load_mapping
 from ingest.wire import calls_of
 
 DIALOGUE = """

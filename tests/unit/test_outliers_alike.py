@@ -10,9 +10,9 @@ from sqlalchemy import select
 from ingest.settings import Settings
 from ingest.store import OpenStore
 from ingest.tables import Call, columns
-from outliers import alike as alike_module
-from outliers.alike import Alike, alike
-from outliers.refresh import refresh_experience
+from outliers.cohorts import alike as alike_module
+from outliers.cohorts.alike import Alike, alike
+from outliers.experience.refresh import refresh_experience
 from outliers.weeks import week_by_id
 from tests.rows import put_calls, quiet_calls
 

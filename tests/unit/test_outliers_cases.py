@@ -14,12 +14,12 @@ from critic.tables import GuardReading
 from ingest.settings import Settings
 from ingest.store import OpenStore
 from ingest.tables import Signal, columns
-from outliers.cases import Event, case_of, cases_of, events_of, leading_cohort, nominate, note_event
+from outliers.casework.cases import Event, case_of, cases_of, events_of, leading_cohort, nominate, note_event
+from outliers.cohorts.findings import Finding, findings_of
 from outliers.conditions import Condition
-from outliers.findings import Finding, findings_of
+from outliers.experience.refresh import refresh_experience
 from outliers.freshness import freshness
 from outliers.process import run_once
-from outliers.refresh import refresh_experience
 from outliers.settled import settled
 from outliers.tables import WeekCase
 from outliers.weekly import compute_weeks

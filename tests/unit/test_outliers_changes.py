@@ -12,7 +12,7 @@ from ingest.settings import Settings
 from ingest.store import OpenStore
 from outliers.changes import MEASURES, Change, changes_of, moved_most
 from outliers.comparison import compare
-from outliers.refresh import refresh_experience
+from outliers.experience.refresh import refresh_experience
 from outliers.weekly import compute_weeks
 from outliers.weeks import week_before, week_by_id
 from tests.rows import HOUR_MS, frame_of, put_calls, quiet_calls

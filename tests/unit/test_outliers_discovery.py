@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outliers.axes import spoken_numbers
-from outliers.candidates import holds
+from outliers.cohorts.axes import spoken_numbers
+from outliers.cohorts.candidates import holds
+from outliers.cohorts.discovery import always_so, discover, lift_interval
+from outliers.cohorts.questions import about_bad, about_failures, about_slow, about_tail
+from outliers.cohorts.trend import began_ms, trend
 from outliers.conditions import Condition, number
-from outliers.discovery import always_so, discover, lift_interval
 from outliers.frame import WeekCalls
-from outliers.questions import about_bad, about_failures, about_slow, about_tail
-from outliers.trend import began_ms, trend
 from outliers.weeks import Week, week_by_id
 from tests.rows import HOUR_MS, frame_of, quiet_calls
 

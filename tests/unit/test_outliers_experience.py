@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outliers.experience import (
+from outliers.experience.parts import (
     PARTS,
     POLARITY,
     RELIEF,

@@ -13,14 +13,14 @@ from critic.tables import GuardReading
 from ingest.settings import Settings
 from ingest.store import OpenStore
 from ingest.tables import Call, Signal, columns
-from outliers import case_actions
-from outliers.case_actions import By
-from outliers.cases import Case, Fix, case_of, events_of
+from outliers.casework import case_actions
+from outliers.casework.case_actions import By
+from outliers.casework.cases import Case, Fix, case_of, events_of
+from outliers.casework.following import first_used_ms, follow_cases
+from outliers.casework.proof import NothingComesBack, Trouble, gather
+from outliers.casework.verification import ALPHA, Outcomes, Sides, judge, sequence_radius
 from outliers.conditions import Condition
-from outliers.following import first_used_ms, follow_cases
-from outliers.proof import NothingComesBack, Trouble, gather
-from outliers.refresh import refresh_experience
-from outliers.verification import ALPHA, Outcomes, Sides, judge, sequence_radius
+from outliers.experience.refresh import refresh_experience
 from outliers.weekly import compute_weeks
 from outliers.weeks import Week, week_after, week_by_id
 from tests.rows import HOUR_MS, frame_of, put_calls, quiet_calls

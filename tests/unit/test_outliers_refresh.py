@@ -12,9 +12,9 @@ from ingest.errors import WriterBusy
 from ingest.settings import Settings
 from ingest.store import OpenStore
 from ingest.tables import Call, Signal, columns
-from outliers.experience import Part
+from outliers.experience.parts import Part
+from outliers.experience.refresh import refresh_experience
 from outliers.freshness import freshness
-from outliers.refresh import refresh_experience
 from outliers.tables import Experience
 from outliers.weeks import week_by_id
 from outliers.worst import WorstCall, experience_of

@@ -6,8 +6,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from ingest.store import OpenStore
-from outliers.latency_past import read_counts
-from outliers.spells import find_spells, keep_spells, spells_of
+from outliers.latency.past import read_counts
+from outliers.latency.spells import find_spells, keep_spells, spells_of
 from outliers.weeks import Week, week_by_id
 from tests.rows import HOUR_MS, put_calls
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from ingest.latency import OVER, RELATIVE_ERROR, bucket_of
 from ingest.store import OpenStore
 from outliers.errors import UnknownGrouping
-from outliers.heat import latency_by_hour
 from outliers.intervals import order_statistic_ranks
-from outliers.tails import QUANTILES, quantile_of, slowest, tails
+from outliers.latency.heat import latency_by_hour
+from outliers.latency.tails import QUANTILES, quantile_of, slowest, tails
 from outliers.weeks import week_by_id
 from tests.rows import HOUR_MS, put_calls
 

@@ -8,12 +8,12 @@ import pytest
 
 from ingest.settings import Settings
 from ingest.store import OpenStore
-from outliers.candidates import holds
+from outliers.cohorts.candidates import holds
+from outliers.cohorts.findings import Finding
+from outliers.cohorts.text_columns import CHARS, add_words, condition_on
 from outliers.conditions import Condition
-from outliers.findings import Finding
+from outliers.experience.refresh import refresh_experience
 from outliers.frame import week_calls
-from outliers.refresh import refresh_experience
-from outliers.text_columns import CHARS, add_words, condition_on
 from outliers.weekly import compute_week
 from outliers.weeks import week_before, week_by_id
 from tests.rows import put_calls, quiet_calls

@@ -13,7 +13,7 @@ from ingest.settings import Settings
 from ingest.store import OpenStore
 from ingest.tables import columns
 from outliers.errors import BadCursor
-from outliers.refresh import refresh_experience
+from outliers.experience.refresh import refresh_experience
 from outliers.tables import Experience
 from outliers.weeks import week_by_id
 from outliers.worst import experience_of, worst_calls, worst_sessions, worst_users

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select
 
 from api import schema
-from critic.refit import own_outputs
+from critic.working.refit import own_outputs
 from dashboards.queries.calls import _with_words
 from ingest.intake import Intake
 from ingest.packing import PACKED_CHARS_MIN, packed, plain, unpacked

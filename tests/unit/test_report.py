@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from api.report import report_of
-from api.report_text import lines
+from api.reporting.report import report_of
+from api.reporting.report_text import lines
 from ingest.settings import Settings
 from ingest.store import OpenStore
 from outliers.process import run_once

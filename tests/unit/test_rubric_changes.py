@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from api.cli import main
-from api.golden import BadGolden, read_golden
-from critic.agreement import Compared, shift
+from api.files.golden import BadGolden, read_golden
+from critic.trust.agreement import Compared, shift
 from rubrics import BadRubric
 from rubrics.history import rubrics_at
 from tests.providers.loopback import running

@@ -1,0 +1,152 @@
+"""How many bytes of bodies the server holds at once: what does not fit yet waits in the client's socket.
+
+Flow: `api.routes.intake` -> `Bodies.parsed`: room for the body, then the body, then the one parsing thread
+-> the writer; `Hold.leave` once its receipt is made. A body that finds no room within WAIT_S is
+answered 503 with Retry-After, unread.
+
+One thread parses, because Python runs one at a time anyway: eight of them only held eight batches in memory
+and made the writer wait for the interpreter lock behind each.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from starlette.requests import Request
+
+from api.door.gate import WIRE_BYTES_MAX, gunzip, packing, read_packed
+from api.errors import Refused
+
+T = TypeVar("T")
+
+#: Bodies on their way from the socket to their receipt, unpacked; one larger than this goes alone.
+HELD_BYTES_MAX = 32 * 1024 * 1024
+#: Packed bodies that wait to be unpacked, one after the other.
+PACKED_BYTES_MAX = WIRE_BYTES_MAX
+#: Longest wait of a request for room; a client's own time-out is longer.
+WAIT_S = 5.0
+#: Bodies up to this are parsed on the event loop, in about half a millisecond.
+SMALL_BYTES = 64 * 1024
+
+
+class Room:
+    """Bytes that may be held at once. Used on one event loop; who waits longest is let in first."""
+
+    def __init__(self, bytes_max: int, wait_s: float = WAIT_S) -> None:
+        self.held = 0
+        self._bytes_max = bytes_max
+        self._wait_s = wait_s
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    async def enter(self, n: int) -> None:
+        """Take room for `n` bytes, waiting for it; give it back with `leave`.
+
+        Raises:
+            Refused: 503, there was none for `wait_s` seconds.
+        """
+        if not self._waiting and self._fits(n):
+            self.held += n
+            return
+        let_in = asyncio.get_running_loop().create_future()
+        self._waiting.append((n, let_in))
+        try:
+            async with asyncio.timeout(self._wait_s):
+                await let_in
+        except BaseException as error:
+            if let_in.done() and not let_in.cancelled():
+                self.leave(n)  # let in and given up at the same moment
+            else:
+                self._waiting.remove((n, let_in))
+                self._let_in()
+            if isinstance(error, TimeoutError):
+                raise Refused(
+                    503,
+                    "busy",
+                    f"The server holds {self._bytes_max >> 20} MiB of requests already; send this later.",
+                    retry_after_s=1,
+                ) from None
+            raise
+
+    def leave(self, n: int) -> None:
+        """Give back room for `n` bytes."""
+        self.held -= n
+        self._let_in()
+
+    def _fits(self, n: int) -> bool:
+        return self.held == 0 or self.held + n <= self._bytes_max
+
+    def _let_in(self) -> None:
+        while self._waiting and self._fits(self._waiting[0][0]):
+            n, let_in = self._waiting.popleft()
+            if not let_in.done():
+                self.held += n
+                let_in.set_result(None)
+
+
+class Hold:
+    """What one request holds of the room; `leave` when its receipt is made, whatever became of it."""
+
+    __slots__ = ("_bytes", "_room")
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._bytes = 0
+
+    async def take(self, n: int) -> None:
+        """Wait for room for `n` bytes more; see `Room.enter`."""
+        await self._room.enter(n)
+        self._bytes += n
+
+    def leave(self) -> None:
+        """Give everything back."""
+        if self._bytes:
+            self._room.leave(self._bytes)
+            self._bytes = 0
+
+
+class Bodies:
+    """Reads and parses bodies within bounds. One per app; used on its event loop."""
+
+    def __init__(self) -> None:
+        self._plain = Room(HELD_BYTES_MAX)
+        self._packed = Room(PACKED_BYTES_MAX)
+        self._unpacking = asyncio.Lock()
+        # Its thread starts with the first large body.
+        self._parser = ThreadPoolExecutor(1, "lowlight-parser")
+
+    def hold(self) -> Hold:
+        """Return an empty hold; leave it in a `finally`."""
+        return Hold(self._plain)
+
+    async def parsed(self, request: Request, hold: Hold, parse: Callable[[bytes], T]) -> T:
+        """Return `parse(body)`, run on the loop for a small body and in the parsing thread for a large one.
+
+        Raises:
+            Refused: 413, 415 or 400 as `api.door.gate.read_body`; 503 where there is no room.
+            Exception: whatever `parse` raises.
+        """
+        encoding = packing(request)
+        announced = request.headers.get("content-length", "")
+        size = int(announced) if announced.isdigit() else WIRE_BYTES_MAX
+        loop = asyncio.get_running_loop()
+        if encoding is None:
+            # A body that is refused for its size is not waited for.
+            await hold.take(min(size, WIRE_BYTES_MAX))
+            body = await read_packed(request)
+            if len(body) <= SMALL_BYTES:
+                return parse(body)
+            return await loop.run_in_executor(self._parser, parse, body)
+        packed = Hold(self._packed)
+        try:
+            await packed.take(min(size, WIRE_BYTES_MAX))
+            body = await read_packed(request)
+            # One at a time, and it waits for room with the turn in hand: what holds that room is with the
+            # writer or in the parsing thread, and needs no turn.
+            async with self._unpacking:
+                body = await loop.run_in_executor(self._parser, gunzip, body)
+                await hold.take(len(body))
+        finally:
+            packed.leave()
+        return await loop.run_in_executor(self._parser, parse, body)

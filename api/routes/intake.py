@@ -1,0 +1,131 @@
+"""POST /v1/calls, /v1/signals, /v1/labels: a body in, a receipt out.
+
+Flow: `api.door.bodies` (room, body, `ingest.wire.parse_*` and `ingest.intake.prepare_*`) -> the writer ->
+Receipt. The wait for the commit blocks no thread, so that slow disks and many clients cannot use all of them
+up.
+
+`ShortWay` answers these paths without FastAPI's router and dependencies, which took longer than everything
+else about a request of one call; that is why the handlers ask `request.app.state` themselves.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.door.gate import check_json
+from api.errors import refusal_of
+from ingest import wire
+from ingest.intake import Intake, Prepared
+from ingest.store import OpenStore
+from ingest.tables import DEFAULT_PROJECT
+from rubrics import rubric_names
+
+router = APIRouter(prefix="/v1", tags=["intake"])
+
+Item = TypeVar("Item", bound=BaseModel)
+
+
+def _takes(batch: type[BaseModel]) -> dict[str, Any]:
+    """The OpenAPI words for a body that we read ourselves, item by item."""
+    schema = {"$ref": f"#/components/schemas/{batch.__name__}"}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+@router.post("/calls", response_model=wire.Receipt, openapi_extra=_takes(wire.CallBatch))
+async def post_calls(request: Request) -> Response:
+    """Keep a batch of calls. The receipt means committed; a bad call never sinks its batch."""
+    return await _receipt(request, "calls", wire.parse_calls, Intake.prepare_calls)
+
+
+@router.post("/signals", response_model=wire.Receipt, openapi_extra=_takes(wire.SignalBatch))
+async def post_signals(request: Request) -> Response:
+    """Keep what users did about calls, also of calls that have not arrived yet."""
+    return await _receipt(request, "signals", wire.parse_signals, Intake.prepare_signals)
+
+
+@router.post("/labels", response_model=wire.Receipt, openapi_extra=_takes(wire.LabelBatch))
+async def post_labels(request: Request) -> Response:
+    """Keep people's levels for calls; a labeller's newer level replaces the old one."""
+    # Asked of the folder each time: rubrics come and go in git while the server runs.
+    rubrics = rubric_names(request.app.state.settings.rubrics_dir)
+
+    def prepare(intake: Intake, project_id: int, sent: wire.Sent[wire.Label]) -> Prepared:
+        return intake.prepare_labels(project_id, sent, rubrics)
+
+    return await _receipt(request, "labels", wire.parse_labels, prepare)
+
+
+async def _receipt(
+    request: Request,
+    kind: str,
+    parse: Callable[[bytes], wire.Sent[Item]],
+    prepare: Callable[[Intake, int, wire.Sent[Item]], Prepared],
+) -> Response:
+    state = request.app.state
+    dropped = request.headers.get("x-lowlight-dropped")
+    if dropped is not None:
+        state.drops.note(dropped)
+    check_json(request)
+    intake: Intake = state.intake
+    store: OpenStore = state.store
+    waiter: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def begin(body: bytes) -> Prepared:
+        prepared = prepare(intake, DEFAULT_PROJECT, parse(body))
+        if prepared.job is not None:
+            store.begin_for(prepared.job, waiter)
+        return prepared
+
+    hold = state.bodies.hold()
+    try:
+        prepared = await state.bodies.parsed(request, hold, begin)
+        receipt = prepared.receipt(None if prepared.job is None else await waiter)
+    finally:
+        hold.leave()
+    state.metrics.receipt(kind, receipt)
+    return Response(receipt.__pydantic_serializer__.to_json(receipt), media_type="application/json")
+
+
+class ShortWay:
+    """ASGI middleware inside the gate: POST to one of our paths goes straight to its handler.
+
+    The same handlers stand in the router, for the OpenAPI document and for every other method.
+    """
+
+    def __init__(self, app: ASGIApp, of: Any, routers: Sequence[APIRouter]) -> None:
+        """Take the routes of an app whose handlers ask for nothing but the request.
+
+        Args:
+            of: the FastAPI app, whose `state` the handlers use.
+            routers: whose POSTs go the short way; none of their paths has parameters.
+        """
+        self._app = app
+        self._of = of
+        self._routes: dict[str, tuple[Any, Callable[[Request], Awaitable[Response]]]] = {
+            route.path: (route, route.endpoint)
+            for router in routers
+            for route in router.routes
+            if isinstance(route, Route)
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or pass the request on."""
+        found = self._routes.get(scope["path"]) if scope["type"] == "http" else None
+        if found is None or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        scope["app"] = self._of
+        scope["route"], handler = found
+        try:
+            response = await handler(Request(scope, receive))
+        except Exception as error:
+            refusal = refusal_of(error)
+            if refusal is None:
+                raise
+            response = refusal.response()
+        await response(scope, receive, send)

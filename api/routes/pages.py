@@ -1,0 +1,432 @@
+"""The web view's addresses: pages, their JSON twins (address + ".json"), static files, errors as pages.
+
+Flow: request -> query model (`dashboards.filters`) -> `dashboards.pages.*.build` on a read-only connection
+-> template, or the same context as JSON. The Content-Security-Policy is the gate's (`api.door.gate`).
+"""
+
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from urllib.parse import unquote
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+from api.deps import SettingsDep, StoreDep
+from api.errors import Refused
+from api.routes.read import call_not_found
+from dashboards.filters import (
+    CallsQuery,
+    CasesQuery,
+    LatencyQuery,
+    PersonQuery,
+    WeekId,
+    WeekQuery,
+    WindowQuery,
+    WorstQuery,
+)
+from dashboards.forms import Said
+from dashboards.pages import (
+    alike,
+    call,
+    calls,
+    case,
+    cases,
+    cohorts,
+    critic,
+    latency,
+    person,
+    rubric,
+    rubrics,
+    score,
+    this_week,
+    worst,
+)
+from dashboards.queries.call import seq_of
+from dashboards.queries.person import Per
+from dashboards.render import Frame, as_json, render, static_files
+from ingest.settings import Settings
+from ingest.store import Store
+from ingest.tables import DEFAULT_PROJECT
+from outliers.errors import BadCursor
+
+log = logging.getLogger(__name__)
+
+#: The reader's own name, kept by their browser and shown nowhere but in their forms.
+WHO_COOKIE = "lowlight_who"
+
+_KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml", ".txt": "text/plain"}
+
+
+class PageRoute(APIRoute):
+    """A route whose errors are pages too, or JSON for a twin."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
+
+        async def _answer(request: Request) -> Response:
+            try:
+                return await handler(request)
+            except Refused as error:
+                refused = error
+            except BadCursor as error:
+                refused = Refused(422, "bad_cursor", str(error), field="cursor")
+            except RequestValidationError as error:
+                refused = _invalid(error)
+            except SQLAlchemyError as error:
+                log.exception("GET %s: the database could not be read", self.path)
+                cause = str(getattr(error, "orig", None) or error).splitlines()[0]
+                refused = Refused(503, "store_unavailable", f"The database could not be read: {cause}.")
+            except Exception:
+                log.exception("GET %s failed", self.path)
+                refused = Refused(500, "bug", "This is a bug in Lowlight; the server's log has the details.")
+            return refused.response() if _is_twin(request) else error_page(request, refused)
+
+        return _answer
+
+
+router = APIRouter(route_class=PageRoute, include_in_schema=False)
+
+
+@dataclass(frozen=True)
+class ErrorShown:
+    """Context of error.html: what was wrong, with which field of the address, and on which page."""
+
+    status: int
+    message: str
+    field: str | None
+    path: str
+
+
+@router.get("/")
+@router.get("/.json")
+def get_this_week(
+    request: Request, asked: Annotated[WeekQuery, Query()], store: StoreDep, settings: SettingsDep
+) -> Response:
+    """This week: the case, what changed, who had it worst, where the tail is."""
+    return _page(request, store, settings, "week", this_week, asked)
+
+
+@router.get("/cases")
+@router.get("/cases.json")
+def get_cases(
+    request: Request, asked: Annotated[CasesQuery, Query()], store: StoreDep, settings: SettingsDep
+) -> Response:
+    """A year of cases as a history."""
+    return _page(request, store, settings, "cases", cases, asked)
+
+
+@router.get("/cases/{week}")
+@router.get("/cases/{week}.json")  # decorators apply from below: this one is tried first
+def get_case(
+    request: Request, week: Annotated[WeekId, Path()], store: StoreDep, settings: SettingsDep
+) -> Response:
+    """A week's case, with the forms that work on it (api.routes.case_forms)."""
+    return case_page(request, week, store, settings, Said(who_of(request)))
+
+
+@router.get("/cohorts")
+@router.get("/cohorts.json")
+def get_cohorts(
+    request: Request, asked: Annotated[WeekQuery, Query()], store: StoreDep, settings: SettingsDep
+) -> Response:
+    """Everything that set a week's bad or slow calls apart."""
+    return _page(request, store, settings, "cases", cohorts, asked)
+
+
+@router.get("/worst")
+@router.get("/worst.json")
+def get_worst(
+    request: Request, asked: Annotated[WorstQuery, Query()], store: StoreDep, settings: SettingsDep
+) -> Response:
+    """Worst experiences per call, user or session."""
+    return _page(request, store, settings, "worst", worst, asked)
+
+
+@router.get("/calls")
+@router.get("/calls.json")
+def get_calls(
+    request: Request, asked: Annotated[CallsQuery, Query()], store: StoreDep, settings: SettingsDep
+) -> Response:
+    """Calls, filtered and searched."""
+    return _page(request, store, settings, "calls", calls, asked, search=asked.q or "")
+
+
+@router.get("/calls/{call_id:path}/alike")
+@router.get("/calls/{call_id:path}/alike.json")
+def get_alike(
+    request: Request,
+    call_id: str,
+    asked: Annotated[WindowQuery, Query()],
+    store: StoreDep,
+    settings: SettingsDep,
+) -> Response:
+    """What else went wrong like a call. An id may itself end in "/alike": then it is that call's page."""
+    end = "/alike.json" if _is_twin(request) else "/alike"
+    with store.read() as connection:
+        whole = seq_of(connection, DEFAULT_PROJECT, f"{call_id}/alike")
+        page = None if whole else alike.build(connection, settings, call_id, asked, datetime.now(UTC))
+    if page is None:
+        return get_call(request, call_id + end, store, settings)
+    if _is_twin(request):
+        return _json(page)
+    return _html("alike.html", page, _frame(request, settings, "calls", _twin_of(request)))
+
+
+@router.get("/calls/{call_id:path}/scores/{rubric}")
+@router.get("/calls/{call_id:path}/scores/{rubric}.json")  # decorators apply from below
+def get_score(
+    request: Request,
+    call_id: str,
+    rubric: str,
+    store: StoreDep,
+    settings: SettingsDep,
+    critic: str | None = None,
+    version: str | None = None,
+) -> Response:
+    """One answer of a critic. An id may itself hold "/scores/": then it is that call's page."""
+    with store.read() as connection:
+        whole = seq_of(connection, DEFAULT_PROJECT, f"{call_id}/scores/{rubric}")
+        page = (
+            None
+            if whole
+            else score.build(
+                connection, settings, call_id, rubric, datetime.now(UTC), critic=critic, version=version
+            )
+        )
+    if page is None:
+        end = f"/scores/{rubric}{'.json' if _is_twin(request) else ''}"
+        return get_call(request, call_id + end, store, settings)
+    if _is_twin(request):
+        return _json(page)
+    return _html("score.html", page, _frame(request, settings, "calls", _twin_of(request)))
+
+
+@router.get("/calls/{call_id:path}")
+def get_call(request: Request, call_id: str, store: StoreDep, settings: SettingsDep) -> Response:
+    """A call. An id may itself end in ".json": then its twin ends in it twice."""
+    now = datetime.now(UTC)
+    twin = call_id.endswith(".json")
+    with store.read() as connection:
+        page = call.build(connection, settings, call_id.removesuffix(".json"), now)
+        if page is None and twin:
+            page, twin = call.build(connection, settings, call_id, now), False
+    if page is None:
+        raise call_not_found(call_id.removesuffix(".json") if twin else call_id)
+    if twin:
+        return _json(page)
+    return _html("call.html", page, _frame(request, settings, "calls", f"{request.url.path}.json"))
+
+
+@router.get("/users/{user_id:path}")
+def get_user(
+    request: Request,
+    user_id: str,
+    asked: Annotated[PersonQuery, Query()],
+    store: StoreDep,
+    settings: SettingsDep,
+) -> Response:
+    """A user: the worst of each week, what they did, their calls."""
+    return _person(request, "user", user_id, asked, store, settings)
+
+
+@router.get("/sessions/{session_id:path}")
+def get_session(
+    request: Request,
+    session_id: str,
+    asked: Annotated[PersonQuery, Query()],
+    store: StoreDep,
+    settings: SettingsDep,
+) -> Response:
+    """A session: the worst in it, what users did, its calls in order."""
+    return _person(request, "session", session_id, asked, store, settings)
+
+
+@router.get("/latency")
+@router.get("/latency.json")
+def get_latency(
+    request: Request, asked: Annotated[LatencyQuery, Query()], store: StoreDep, settings: SettingsDep
+) -> Response:
+    """Where the tail is."""
+    return _page(request, store, settings, "latency", latency, asked)
+
+
+@router.get("/rubrics")
+@router.get("/rubrics.json")
+def get_rubrics(
+    request: Request, asked: Annotated[WindowQuery, Query()], store: StoreDep, settings: SettingsDep
+) -> Response:
+    """Rubrics in use."""
+    return _page(request, store, settings, "rubrics", rubrics, asked)
+
+
+@router.get("/rubrics/{name}")
+@router.get("/rubrics/{name}.json")  # decorators apply from below: this one is tried first
+def get_rubric(
+    request: Request,
+    name: str,
+    asked: Annotated[WindowQuery, Query()],
+    store: StoreDep,
+    settings: SettingsDep,
+) -> Response:
+    """One rubric: question, levels, versions, and how it was answered."""
+    now = datetime.now(UTC)
+    with store.read() as connection:
+        page = rubric.build(connection, settings, name, asked, now)
+    if page is None:
+        raise Refused(
+            404, "no_such_rubric", f"No critic has met a rubric {name!r}; `lowlight rubric check` lists them."
+        )
+    if _is_twin(request):
+        return _json(page)
+    return _html("rubric.html", page, _frame(request, settings, "rubrics", _twin_of(request)))
+
+
+@router.get("/critic")
+@router.get("/critic.json")
+def get_critic(
+    request: Request, asked: Annotated[WindowQuery, Query()], store: StoreDep, settings: SettingsDep
+) -> Response:
+    """The critic: how far it got, what it costs, why answers are missing."""
+    return _page(request, store, settings, "critic", critic, asked)
+
+
+@router.get("/static/{name:path}")
+async def get_static(request: Request, name: str) -> Response:
+    """A static file; asked for by its digest, a browser keeps it for good."""
+    found = static_files().get(name)
+    if found is None:
+        raise Refused(404, "no_such_file", f"There is no static file {name!r}.")
+    content, digest = found
+    kind = _KINDS.get(name[name.rfind(".") :], "application/octet-stream")
+    by_digest = request.query_params.get("v") == digest
+    headers = {
+        "Cache-Control": "public, max-age=31536000, immutable" if by_digest else "no-cache",
+        "ETag": f'"{digest}"',
+    }
+    if request.headers.get("if-none-match") == headers["ETag"]:
+        return Response(status_code=304, headers=headers)
+    return Response(content, headers=headers, media_type=kind)
+
+
+@router.get("/favicon.ico")
+async def get_favicon(request: Request) -> Response:
+    """Browsers ask for it whatever a page says."""
+    return await get_static(request, "mark.svg")
+
+
+def case_page(
+    request: Request, week: str, store: Store, settings: Settings, said: Said, status: int = 200
+) -> Response:
+    """Answer with a week's case, as HTML or as its twin; `said` fills in its forms."""
+    with store.read() as connection:
+        page = case.build(connection, settings, week, datetime.now(UTC))
+    if _is_twin(request):
+        return _json(page)
+    frame = replace(_frame(request, settings, "cases", f"/cases/{week}.json"), said=said)
+    response = _html("case.html", page, frame)
+    response.status_code = status
+    return response
+
+
+def who_of(request: Request) -> str:
+    """Return what the reader called themselves when they last sent a form; "" before."""
+    return unquote(request.cookies.get(WHO_COOKIE, ""))[:128]
+
+
+def wants_page(request: Request) -> bool:
+    """Whether a person in a browser asks, not a program: errors are then pages."""
+    path = request.url.path
+    return (
+        request.method in ("GET", "HEAD")
+        and "text/html" in request.headers.get("accept", "")
+        and not path.startswith("/v1/")
+        and not path.endswith(".json")
+    )
+
+
+def error_page(request: Request, error: Refused) -> Response:
+    """Return an error in the design of the pages, with what to do about it."""
+    settings: Settings = request.app.state.settings
+    shown = ErrorShown(error.status, str(error), error.field, request.url.path)
+    response = _html("error.html", shown, _frame(request, settings, "", ""))
+    response.status_code = error.status
+    return response
+
+
+def _person(
+    request: Request, per: Per, name: str, asked: PersonQuery, store: Store, settings: Settings
+) -> Response:
+    """Answer with a user or a session. An id may itself end in ".json": then its twin ends in it twice."""
+    now = datetime.now(UTC)
+    twin = name.endswith(".json")
+    with store.read() as connection:
+        page = person.build(connection, settings, per, name.removesuffix(".json"), asked, now)
+        if page is None and twin:
+            page, twin = person.build(connection, settings, per, name, asked, now), False
+    if page is None:
+        shown = name.removesuffix(".json") if twin else name
+        raise Refused(
+            404,
+            f"no_such_{per}",
+            f"No call names the {per} {shown!r}; they may not have come yet, or were erased.",
+        )
+    if twin:
+        return _json(page)
+    query = f"?{request.url.query}" if request.url.query else ""
+    frame = _frame(request, settings, "worst", f"{request.url.path}.json{query}")
+    return _html("person.html", page, frame)
+
+
+def _page(
+    request: Request, store: Store, settings: Settings, section: str, of: Any, asked: Any, search: str = ""
+) -> Response:
+    """Build one page's context and answer with it as HTML, or as JSON where its twin was asked for."""
+
+    def _build(connection: Connection) -> Any:
+        return of.build(connection, settings, asked, datetime.now(UTC))
+
+    with store.read() as connection:
+        page = _build(connection)
+    if _is_twin(request):
+        return _json(page)
+    template = f"{of.__name__.rpartition('.')[2]}.html"
+    return _html(template, page, _frame(request, settings, section, _twin_of(request), search))
+
+
+def _frame(request: Request, settings: Settings, section: str, twin: str, search: str = "") -> Frame:
+    base_url = str(request.base_url).rstrip("/")
+    return Frame(section, base_url, twin, settings.zone, search, Said(who_of(request)))
+
+
+def _html(template: str, page: Any, frame: Frame) -> Response:
+    return Response(
+        render(template, page, frame), headers={"Cache-Control": "no-store"}, media_type="text/html"
+    )
+
+
+def _json(page: Any) -> Response:
+    return Response(as_json(page), headers={"Cache-Control": "no-store"}, media_type="application/json")
+
+
+def _is_twin(request: Request) -> bool:
+    return request.url.path.endswith(".json")
+
+
+def _twin_of(request: Request) -> str:
+    query = f"?{request.url.query}" if request.url.query else ""
+    return f"{request.url.path}.json{query}"
+
+
+def _invalid(error: RequestValidationError) -> Refused:
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"][1:]) or None
+    message = str(first["msg"]).removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        message = f"There is no filter {field!r} here; `{'/openapi.json'}` lists them."
+    return Refused(422, "invalid", message, field=field)
