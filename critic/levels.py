@@ -1,6 +1,6 @@
 """From drawn levels to seven probabilities, for critics that give one level at a time.
 
-Flow: levels drawn by a driver, or recorded by somebody else -> `of_draws` -> `critic.queueing.queue.finish`.
+Flow: levels drawn by a driver, or recorded by somebody else -> `of_draws` -> `critic.queue.finish`.
 """
 
 import math

@@ -9,13 +9,12 @@ import logging
 from functools import partial
 from multiprocessing.synchronize import Event
 
-from critic import drivers
+from critic import drivers, queue
 from critic.batching.lane import Waits
 from critic.drivers.local import LocalDriver
 from critic.explaining.explainer import Explainer
-from critic.queueing import queue
-from critic.queueing.calls import outputs_read
-from critic.queueing.plan import Plan
+from critic.queue.calls import outputs_read
+from critic.queue.plan import Plan
 from critic.spending.budget import settle_dead
 from critic.spending.money import money_for
 from critic.working.refit import Refitting

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from critic.drivers import Driver
     from critic.drivers.base import Verdict
     from critic.drivers.watching import Exchange, Watch
-    from critic.queueing.calls import TakenCall
+    from critic.queue.calls import TakenCall
 
 #: Characters of an answer that is no JSON.
 TEXT_CHARS_MAX = 4_000

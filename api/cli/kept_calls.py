@@ -2,7 +2,7 @@
 
 import click
 
-from critic.queueing.calls import TakenCall, calls_by_seq
+from critic.queue.calls import TakenCall, calls_by_seq
 from dashboards.queries.call import seq_of
 from ingest.settings import Settings
 from ingest.store import reading_engine, sqlite_path

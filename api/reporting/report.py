@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from critic.queueing.queue import backlog
+from critic.queue import backlog
 from dashboards.queries.calls import newest_call
 from dashboards.queries.volume import volume
 from ingest.settings import Settings

@@ -1,6 +1,6 @@
 """POST /v1/rescore: makes work for old calls under a rubric's version in force, a page at a time.
 
-Flow: `lowlight rescore` -> body -> `critic.queueing.rescoring.page_of` on a reader -> with `dry_run` false
+Flow: `lowlight rescore` -> body -> `critic.queue.rescoring.page_of` on a reader -> with `dry_run` false
 one write job -> counts, cost so far and the cursor of the next page.
 """
 
@@ -16,8 +16,8 @@ from api.deps import SettingsDep, StoreDep
 from api.errors import Refused
 from critic import drivers
 from critic.drivers.batching import Batching, no_batch_reason
-from critic.queueing import rescoring
-from critic.queueing.plan import Plan
+from critic.queue import rescoring
+from critic.queue.plan import Plan
 from critic.spending.prices import load_prices
 from ingest.settings import Settings
 from ingest.store import Store

@@ -1,6 +1,6 @@
 """Score rows that go by batch: what waits for one, what is in one, and what becomes of it.
 
-Flow: critic.queueing.rescoring makes rows with `batch` 0 -> `waiting_rows` -> critic.batching.gathering ->
+Flow: critic.queue.rescoring makes rows with `batch` 0 -> `waiting_rows` -> critic.batching.gathering ->
 `open_batch` (the batch is written down, its money held, its rows marked, before anything is sent) ->
 `note_sent` -> `close_rows` and `end_batch`. The rows' lease token is the batch's mark, so an answer closes a
 row once, whoever fetches it and however often.
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Select, bindparam, func, select, update
 
+from critic import queue
 from critic.egress import DEFAULT_PROJECT_NAME
-from critic.queueing import queue
-from critic.queueing.rows import NOT_BY_ITSELF_MS, Finished, Leased, Retry
+from critic.queue.rows import NOT_BY_ITSELF_MS, Finished, Leased, Retry
 from critic.spending.budget import Budget, NoRoom, Reserved, Spend, Wanted, reserve, settle_spends
 from critic.tables import CriticBatch, Reservation, Score
 from ingest.tables import Call, Project, Slice, columns

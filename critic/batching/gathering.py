@@ -1,6 +1,6 @@
 """What goes into the next batch: waiting rows, rendered and written out as requests, as many as fit.
 
-Flow: critic.batching.batches.waiting_rows -> `critic.queueing.cases.prepare` (texts, views, who may see them)
+Flow: critic.batching.batches.waiting_rows -> `critic.queue.cases.prepare` (texts, views, who may see them)
 -> `Gathered` -> critic.batching.batches.open_batch, and only then `Batcher.send`. A batch is of one project,
 whose money it is.
 """
@@ -14,9 +14,9 @@ from sqlalchemy import Connection
 from critic.batching.batches import Marked, WaitingForBatch, waiting_rows
 from critic.drivers.base import Driver
 from critic.drivers.batching import BYTES_MAX, REQUESTS_MAX, Batcher, Line
-from critic.queueing.cases import Judgement, prepare
-from critic.queueing.plan import Plan
-from critic.queueing.rows import Finished
+from critic.queue.cases import Judgement, prepare
+from critic.queue.plan import Plan
+from critic.queue.rows import Finished
 from critic.spending.budget import EPSILON_USD, account_of, day_of
 from critic.spending.money import Money
 from rubrics import Rubric

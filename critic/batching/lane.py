@@ -22,7 +22,7 @@ from critic.batching.gathering import Gathered, gather
 from critic.batching.outcomes import became, not_run
 from critic.drivers.base import CriticError, CriticUnavailable, Driver
 from critic.drivers.batching import Batcher, BatchGone, SentInDoubt, Sought, TurnedDown
-from critic.queueing.rows import Finished, NewScore, Retry
+from critic.queue.rows import Finished, NewScore, Retry
 from critic.spending.budget import NoRoom, Spend
 from critic.working.work import Work
 from rubrics import Rubric

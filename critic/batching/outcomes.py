@@ -13,8 +13,8 @@ from critic.batching.gathering import custom_id
 from critic.drivers.base import Answer, CannotJudge, Refused, Unusable, Verdict
 from critic.drivers.batching import Batcher, Missed, Outcome, Results
 from critic.drivers.draws import Draw
-from critic.queueing.closing import closed_by
-from critic.queueing.rows import NOT_BY_ITSELF_MS, Finished, NewScore, Retry
+from critic.queue.closing import closed_by
+from critic.queue.rows import NOT_BY_ITSELF_MS, Finished, NewScore, Retry
 from critic.spending.budget import Reserved, Spend
 
 Next = Callable[[InBatch], Sequence[NewScore]]

@@ -2,7 +2,7 @@
 
 Used by critic.working.worker; imports `critic.drivers.base` and, where needed, `critic.local` and a
 provider's SDK. Data comes from `rubrics` (the rendered view, the levels) and goes to
-`critic.queueing.queue.finish`.
+`critic.queue.finish`.
 """
 
 from critic.drivers.base import (

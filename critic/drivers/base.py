@@ -1,7 +1,7 @@
 """What every critic is to the worker: one method, data in, data or a classed error out.
 
 Flow: critic.working.worker makes a `Case` (one output, never two) -> `Driver.judge` -> one `Verdict` per
-rubric of the case, in its order -> critic.queueing.queue.finish.
+rubric of the case, in its order -> critic.queue.finish.
 """
 
 import json

@@ -18,7 +18,7 @@ from critic.drivers.base import Case, CriticMisconfigured, CriticUnavailable, Dr
 from critic.drivers.explaining import Explaining, Words, at_most, explaining
 from critic.explaining.explanations import ATTEMPTS_MAX, WantedWords, Written, due_now, keep, lease_words
 from critic.local import Reading
-from critic.queueing.calls import TakenCall, calls_by_seq, version_source
+from critic.queue.calls import TakenCall, calls_by_seq, version_source
 from critic.spending.budget import DAY_MS, NoRoom, Reserved, Spend, Wanted, day_of, reserve
 from critic.working.work import Work
 from rubrics import BadRubric, new_fence, rubric_of

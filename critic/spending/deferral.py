@@ -12,8 +12,8 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, case, func, or_, select, update
 
-from critic.queueing.queue import SCORE, next_changed, take_todo
-from critic.queueing.rows import NO_BUDGET, NOT_SAMPLED, Move
+from critic.queue.leasing import SCORE, next_changed, take_todo
+from critic.queue.rows import NO_BUDGET, NOT_SAMPLED, Move
 from critic.spending.budget import DAY_MS, DEFERRED_DAYS_MAX, count_sampled
 from critic.spending.sampling import FORCED
 
@@ -42,7 +42,7 @@ def take_sampled(
     now_ms: int,
     **taken: Any,
 ) -> int:
-    """Do what `critic.queueing.queue.take_todo` does, move calls between strata, and count today's sample.
+    """Do what `critic.queue.take_todo` does, move calls between strata, and count today's sample.
 
     Args:
         placed: see `place_late`.

@@ -10,8 +10,8 @@ from dataclasses import replace
 from functools import partial
 
 from critic.drivers.base import Answer, CannotJudge, Driver, Refused, Unusable, Usage, Verdict
-from critic.queueing.cases import Judgement
-from critic.queueing.rows import NO_BUDGET, Finished, Retry
+from critic.queue.cases import Judgement
+from critic.queue.rows import NO_BUDGET, Finished, Retry
 from critic.spending.budget import DAY_MS, NoRoom, Reserved, Spend, Wanted, day_of, reserve
 from critic.working.work import Work
 

@@ -15,8 +15,8 @@ from sqlalchemy import Connection, func, select
 from critic import drivers
 from critic.drivers.base import Driver
 from critic.drivers.local import LocalDriver
-from critic.queueing.pauses import paused
-from critic.queueing.plan import Plan
+from critic.queue.pauses import paused
+from critic.queue.plan import Plan
 from critic.tables import Score
 from critic.working.work import Work, now_ms
 from critic.working.worker import Worker

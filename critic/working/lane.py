@@ -1,6 +1,6 @@
 """One critic's lane: leases its rows, asks its driver about each case, hands the answers in.
 
-Flow: critic.queueing.queue.lease -> critic.queueing.cases.prepare -> critic.spending.purse (where a budget
+Flow: critic.queue.lease -> critic.queue.cases.prepare -> critic.spending.purse (where a budget
 holds) -> `Driver.judge`, many at once -> `Work.hand_in`. A case that waits for another try goes back into the
 queue and frees its slot; a hung one ends at the time limit.
 """
@@ -12,13 +12,13 @@ import time
 from collections import deque
 from functools import partial
 
+from critic import queue
 from critic.drivers.base import Answer, CriticMisconfigured, CriticUnavailable, Driver, Verdict
-from critic.queueing import queue
-from critic.queueing.calls import waiting_rows
-from critic.queueing.cases import Judgement, prepare
-from critic.queueing.closing import closed_by
-from critic.queueing.pauses import pause_critic, resume_critic
-from critic.queueing.rows import Finished, Leased, NewScore, Retry
+from critic.queue.calls import waiting_rows
+from critic.queue.cases import Judgement, prepare
+from critic.queue.closing import closed_by
+from critic.queue.pauses import pause_critic, resume_critic
+from critic.queue.rows import Finished, Leased, NewScore, Retry
 from critic.spending.budget import Spend
 from critic.spending.purse import Purse
 from critic.working.pace import Pace

@@ -1,7 +1,7 @@
 """Taking calls in: each new call is read by the guard and gets the score rows it needs.
 
 Flow: `todo` rows -> texts -> `LocalCritic.read` in a batch -> critic.spending.choosing where a budget holds
--> critic.queueing.plan -> `critic.spending.deferral.take_sampled`, one transaction. Late texts are read anew
+-> critic.queue.plan -> `critic.spending.deferral.take_sampled`, one transaction. Late texts are read anew
 and reopen what wanted them; a late signal that says the answer was bad reopens what was left out, put off or
 could not be judged.
 """
@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 
 from critic.drivers.local import LocalDriver
 from critic.local import LocalCritic, Reading
-from critic.queueing.calls import (
+from critic.queue.calls import (
     TakenCall,
     WaitingTodo,
     calls_by_seq,
@@ -27,8 +27,8 @@ from critic.queueing.calls import (
     taken_already,
     waiting_todo,
 )
-from critic.queueing.plan import skip_reason
-from critic.queueing.rows import Move, NewScore
+from critic.queue.plan import skip_reason
+from critic.queue.rows import Move, NewScore
 from critic.spending.choosing import Choosing, Known
 from critic.spending.deferral import take_sampled
 from critic.spending.sampling import FORCED, Choice, Given, is_down

@@ -13,9 +13,9 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from critic.queueing import queue
-from critic.queueing.plan import Plan
-from critic.queueing.rows import Finished, Retry
+from critic import queue
+from critic.queue.plan import Plan
+from critic.queue.rows import Finished, Retry
 from critic.spending.budget import Spend
 from critic.spending.money import Money
 from ingest.errors import IngestError, StoreUnavailable, WriterBusy

@@ -9,14 +9,14 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 
+from critic import queue
 from critic.batching.batches import give_up_others
 from critic.batching.lane import BatchLane, Waits
 from critic.drivers.base import Driver
 from critic.drivers.batching import batcher_of
 from critic.drivers.local import LocalDriver
-from critic.queueing import queue
-from critic.queueing.calls import waiting_rows
-from critic.queueing.pauses import resume_critic
+from critic.queue.calls import waiting_rows
+from critic.queue.pauses import resume_critic
 from critic.working.lane import PASS_ON_ROWS, PAUSE_MS, Lane
 from critic.working.pace import Pace
 from critic.working.taking import Taking

@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 
 from critic import drivers
 from critic.drivers.base import Driver
-from critic.queueing.plan import Plan
+from critic.queue.plan import Plan
 from critic.spending.prices import load_prices
 from dashboards.dateline import Dateline, dateline
 from dashboards.filters import Window, WindowQuery, window_of

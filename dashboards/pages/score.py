@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from critic import drivers
-from critic.queueing.calls import calls_by_seq, version_source
+from critic.queue.calls import calls_by_seq, version_source
 from dashboards.dateline import Dateline, dateline
 from dashboards.panels import Panel, panel
 from dashboards.queries import call as queries

@@ -13,8 +13,8 @@ from datetime import datetime
 from sqlalchemy import Connection, Subquery, func, select
 
 from critic.egress import DEFAULT_PROJECT_NAME
-from critic.queueing.plan import Plan
-from critic.queueing.rows import NOT_BY_ITSELF_MS
+from critic.queue.plan import Plan
+from critic.queue.rows import NOT_BY_ITSELF_MS
 from critic.tables import STATUSES, CriticState, Score
 from dashboards.filters import Window
 from dashboards.queries.freshness import CriticWork, critic_work

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, func, select
 
-from critic.queueing.rows import NO_BUDGET
+from critic.queue.rows import NO_BUDGET
 from critic.spending.budget import DAY_MS, DEFERRED_DAYS_MAX, SAMPLE, Account, account_of, day_of
 from critic.spending.deferral import DEFERRED_COUNT_MAX, deferred_calls
 from critic.spending.prices import Prices

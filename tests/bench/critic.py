@@ -36,11 +36,10 @@ import orjson
 from sqlalchemy import Connection, func, select, text
 
 from api.schema import upgrade
-from critic import drivers
+from critic import drivers, queue
 from critic.drivers.local import LocalDriver
 from critic.process import run_critic
-from critic.queueing import queue
-from critic.queueing.plan import Plan
+from critic.queue.plan import Plan
 from critic.tables import Score
 from critic.working.refit import Refitting
 from critic.working.taking import Taking

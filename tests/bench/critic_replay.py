@@ -1,7 +1,7 @@
 """Recorded critics replayed without a key: real answers through the score tables and the agreement code.
 
 Flow: DIR/{summeval12,topicalchat20,empathy7pt} -> calls (`ingest.intake`) and score rows
-(`critic.queueing.queue`) of a fresh store -> read back -> `critic.trust.agreement` -> a table and figures of
+(`critic.queue.leasing`) of a fresh store -> read back -> `critic.trust.agreement` -> a table and figures of
 `make bench BENCH=critic`. `python -m tests.bench.critic_replay --write docs/recorded-critics.md` writes the
 table as a page.
 
@@ -19,10 +19,10 @@ import orjson
 from sqlalchemy import Connection, select
 
 from api.schema import upgrade
+from critic import queue
 from critic.drivers.base import score_of
 from critic.levels import of_draws, stretched
-from critic.queueing import queue
-from critic.queueing.rows import Finished, NewScore
+from critic.queue.rows import Finished, NewScore
 from critic.tables import Score
 from critic.trust.agreement import Agreement, Compared, Estimate, agreement, labelled
 from ingest.intake import Intake

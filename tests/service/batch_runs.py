@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from api.routes.rescore import RescoreAsked, RescorePage, rescore
 from critic.batching.lane import Waits
-from critic.queueing.queue import Backlog
+from critic.queue import Backlog
 from ingest.settings import Settings
 from ingest.store import OpenStore
 from tests.providers import anthropic_messages, chat

@@ -9,12 +9,11 @@ from typing import Any
 import orjson
 from sqlalchemy import text
 
-from critic import drivers
+from critic import drivers, queue
 from critic.batching.lane import Waits
 from critic.drivers.base import Driver
 from critic.drivers.local import LocalDriver
-from critic.queueing import queue
-from critic.queueing.plan import Plan
+from critic.queue.plan import Plan
 from critic.spending.money import money_for
 from critic.working.work import Work, now_ms
 from critic.working.worker import Worker

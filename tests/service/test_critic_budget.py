@@ -12,9 +12,8 @@ from sqlalchemy import text
 
 from api.door.drops import ClientDrops
 from api.operating.readiness import readiness
-from critic import drivers
+from critic import drivers, queue
 from critic.process import run_critic
-from critic.queueing import queue
 from critic.spending import budget, deferral, purse
 from critic.spending.budget import DAY_MS, Account, account_of, day_of
 from critic.spending.money import money_for

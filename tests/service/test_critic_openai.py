@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Connection, text
 from starlette.responses import Response
 
-from critic.queueing.queue import Backlog
+from critic.queue import Backlog
 from critic.working.pace import USUAL_OF
 from ingest.settings import Settings
 from ingest.store import OpenStore

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from critic import queue
 from critic.drivers.base import Answer, Case, Usage, Verdict
 from critic.drivers.local import LocalDriver
 from critic.local import LocalCritic
 from critic.process import run_critic
-from critic.queueing import queue
-from critic.queueing.plan import Plan
+from critic.queue.plan import Plan
 from critic.working.refit import Refitting, is_due, newest_fit
 from critic.working.taking import Taking
 from critic.working.work import Work

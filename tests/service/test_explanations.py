@@ -15,7 +15,7 @@ from api.serving import background
 from critic import drivers
 from critic.explaining.explainer import Explainer
 from critic.explaining.explanations import ATTEMPTS_MAX, Asked, ask
-from critic.queueing.plan import Plan
+from critic.queue.plan import Plan
 from critic.spending.money import money_for
 from critic.working.work import Work, now_ms
 from ingest.settings import Settings

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 
-from critic.queueing import pauses, queue
-from critic.queueing.rows import NO_OUTPUT, Finished, Leased, NewScore, Retry
+from critic.queue import pauses, queue
+from critic.queue.rows import NO_OUTPUT, Finished, Leased, NewScore, Retry
 from ingest.store import OpenStore
 
 SCORE = queue.SCORE

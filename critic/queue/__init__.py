@@ -1,0 +1,40 @@
+"""The critic's queue: which calls need which score rows; how rows are leased, rendered, closed, made anew.
+
+Its verbs stand here, so that another store of facts can be put behind them without touching their callers;
+they are written in `critic.queue.leasing`. Imported by whoever judges, and by api; imports critic.tables and
+critic.spending. Data comes from `todo` rows and call texts and goes to score rows.
+"""
+
+from critic.queue.leasing import (
+    ATTEMPTS_MAX,
+    KEYS_MAX,
+    SCORE,
+    Backlog,
+    add_scores,
+    backlog,
+    finish,
+    hand_over,
+    lease,
+    next_changed,
+    release_leases,
+    retry_later,
+    settle,
+    take_todo,
+)
+
+__all__ = [
+    "ATTEMPTS_MAX",
+    "KEYS_MAX",
+    "SCORE",
+    "Backlog",
+    "add_scores",
+    "backlog",
+    "finish",
+    "hand_over",
+    "lease",
+    "next_changed",
+    "release_leases",
+    "retry_later",
+    "settle",
+    "take_todo",
+]
