@@ -25,6 +25,14 @@ def client(server: FakeServer) -> Iterator[lowlight.Client]:
         yield made
 
 
+@pytest.fixture(scope="module")
+def outbox() -> Iterator[lowlight.Client]:
+    """A client that queues and sends nothing: its server is nowhere."""
+    made = lowlight.Client("http://127.0.0.1:1", linger_s=3600)
+    yield made
+    made.shutdown(0)
+
+
 @pytest.fixture
 def run_program() -> RunProgram:
     """Run Python source in a process of its own, its settings as environment variables."""

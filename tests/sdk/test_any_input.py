@@ -1,185 +1,35 @@
 """Whatever an application hands over: nothing raises, nothing sinks a batch, what can be kept is kept."""
 
-import dataclasses
 import datetime
 import decimal
-import enum
 import json
 import math
 import uuid
-from collections import deque, namedtuple
-from collections.abc import Iterator
+from collections import deque
 from pathlib import PurePosixPath
 from typing import Any
 
 import lowlight
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from lowlight._config import Given, read_config
 from lowlight._fields import CALL_FIELDS
-from lowlight._json import DEPTH_MAX, to_json
-from lowlight._wire import encode_call, encode_signal
-from pydantic import BaseModel
+from lowlight._json import to_json
+from lowlight._plain import DEPTH_MAX
 
-from ingest.wire import parse_calls, parse_signals
 from tests.sdk.fake_server import FakeServer
-
-PLAIN = read_config(Given())
-
-
-class Hostile:
-    """Raises wherever it is touched; its repr alone is left, for hypothesis to tell what failed."""
-
-    def __getattribute__(self, name: str) -> Any:
-        raise RuntimeError(f"do not touch {name}")
-
-    def __repr__(self) -> str:
-        return "Hostile()"
-
-    def _refuse(self, *_args: object) -> Any:
-        raise RuntimeError("no")
-
-    __str__ = __bool__ = __len__ = __iter__ = __eq__ = __hash__ = __float__ = __index__ = _refuse
-
-
-class HostileError(Exception):
-    """An exception that cannot tell its message."""
-
-    def __str__(self) -> str:
-        raise RuntimeError("no")
-
-
-class Colour(enum.Enum):
-    RED = "red"
-
-
-class Word(str, enum.Enum):  # noqa: UP042 - as most applications write it
-    YES = "yes"
-
-
-class Model(BaseModel):
-    name: str
-    at: datetime.date
-
-
-@dataclasses.dataclass
-class Point:
-    x: int
-    tags: set[str]
-
-
-Pair = namedtuple("Pair", "left right")
-CYCLE: list[Any] = [1]
-CYCLE.append(CYCLE)
-DEEP: list[Any] = []
-for _ in range(5_000):
-    DEEP = [DEEP]
-WIDE: Any = ["x"]
-for _ in range(40):
-    WIDE = [WIDE, WIDE]
-
-#: Drawn by number: neither hypothesis nor pytest can look at some of these.
-ODD_VALUES: list[Any] = [
-    Hostile(),
-    Hostile,
-    HostileError(),
-    ValueError("\ud800"),
-    object(),
-    len,
-    iter([1]),
-    Colour.RED,
+from tests.sdk.odd_values import (
     CYCLE,
-    10**100,
-    float("nan"),
-    -math.inf,
-    decimal.Decimal("NaN"),
-    datetime.datetime.max,  # noqa: DTZ901
-    datetime.timedelta(days=-1),
-    b"\xff\x00",
-    bytearray(b"x"),
-    Model.model_construct(name=Hostile()),
-    np.zeros(3),
-    {1: {2: 3}, None: {"a": {Colour.RED}}, Hostile: Hostile()},
-    {"choices": [{"message": {"content": Hostile()}}], "usage": {"prompt_tokens": "x"}},
-    {"choices": [Hostile()]},
-    {"output": [{"type": "message", "content": 7}]},
-    {"content": [{"type": "tool_use"}, None, 7], "usage": 5, "error": Hostile()},
-]
-ODD = st.integers(0, len(ODD_VALUES) - 1).map(lambda i: ODD_VALUES[i])
-ANY = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(alphabet=st.characters(blacklist_categories=()), max_size=20)
-    | st.binary(max_size=20)
-    | st.datetimes()
-    | st.decimals()
-    | st.uuids()
-    | ODD,
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.tuples(inner, inner)
-        | st.dictionaries(st.text(max_size=8) | st.integers() | st.none(), inner, max_size=4)
-    ),
-    max_leaves=12,
+    DEEP,
+    WIDE,
+    Colour,
+    Hostile,
+    HostileError,
+    Model,
+    Pair,
+    Point,
+    Word,
 )
-RECORD = [
-    *("response", "input", "output", "model", "provider", "latency_ms", "first_token_ms", "started_at"),
-    *("prompt", "context", "user_id", "session_id", "environment", "release", "tags", "tools", "usage"),
-    *("cost_usd", "error", "finish_reason", "retries", "id", "trace_id", "span_id", "response_id"),
-    *("sample_rate", "no_such_argument"),
-]
-SIGNAL = [
-    *("kind", "call_id", "response_id", "trace_id", "span_id", "session_id", "value", "value_min"),
-    *("value_max", "comment", "at", "id", "no_such_argument"),
-]
-
-
-@pytest.fixture(scope="module")
-def outbox() -> Iterator[lowlight.Client]:
-    """A client that queues and sends nothing: its server is nowhere."""
-    client = lowlight.Client("http://127.0.0.1:1", linger_s=3600)
-    yield client
-    client.shutdown(0)
-
-
-def queued(client: lowlight.Client) -> tuple[Any, ...]:
-    """The one entry in a client's queue, taken out."""
-    waiting = client._outbox._waiting
-    assert len(waiting) == 1
-    entry = waiting.pop()
-    client._outbox._held_bytes = client._outbox._held_n = 0
-    return entry
-
-
-@given(named=st.dictionaries(st.sampled_from(RECORD), ANY, max_size=8), args=st.lists(ANY, max_size=2))
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_arguments_make_record_raise_or_cost_the_call(
-    outbox: lowlight.Client, named: dict[str, Any], args: list[Any]
-) -> None:
-    if args:
-        named.pop("response", None)
-    call_id = outbox.record(*args, **named)
-    assert type(call_id) is str
-    body = b'{"calls":[' + encode_call(queued(outbox), PLAIN).body + b"]}"
-    sent = parse_calls(body)  # the server's own reading
-    # an id of the application's own that the server does not take is the one thing that can cost a call
-    if 1 <= len(call_id) <= 128:
-        assert sent.rejected == []
-        assert len(sent.items) == 1
-
-
-@given(named=st.dictionaries(st.sampled_from(SIGNAL), ANY, max_size=8))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_arguments_make_signal_raise(outbox: lowlight.Client, named: dict[str, Any]) -> None:
-    assert type(outbox.signal(**named)) is str
-    if "kind" in named:
-        body = b'{"signals":[' + encode_signal(queued(outbox), PLAIN).body + b"]}"
-        sent = parse_signals(body)
-        assert len(sent.items) + len(sent.rejected) == 1
+from tests.sdk.outbox import queued
 
 
 @pytest.mark.parametrize(
@@ -294,19 +144,6 @@ def test_prompts(server: FakeServer, client: lowlight.Client, given_: Any, sent:
     call_id = client.record("4", prompt=given_)
     assert client.flush(5)
     assert server.calls[call_id].get("prompt") == sent
-
-
-@pytest.mark.parametrize(
-    "number", [-1, 1e300, 10**400, float("nan"), -math.inf, True, "many", decimal.Decimal("1e99")]
-)
-def test_a_number_out_of_range_does_not_cost_the_call(outbox: lowlight.Client, number: Any) -> None:
-    names = ("latency_ms", "first_token_ms", "cost_usd", "retries", "sample_rate")
-    outbox.record("4", usage={"input_tokens": number}, **dict.fromkeys(names, number))
-    encoded = encode_call(queued(outbox), PLAIN)
-    sent = parse_calls(b'{"calls":[' + encoded.body + b"]}")
-    assert sent.rejected == []
-    assert sent.items[0].latency_ms is None
-    assert set(encoded.problems) == {*names, "usage"}
 
 
 def test_documents_become_their_texts(server: FakeServer, client: lowlight.Client) -> None:

@@ -13,7 +13,7 @@ import lowlight
 import pytest
 from lowlight._queue import BATCH_BYTES_MAX, BATCH_ITEMS_MAX
 
-from api.drops import ClientDrops
+from api.door.drops import ClientDrops
 from tests.sdk.fake_server import FakeServer, hang, keep, keep_and_hang_up, refuse, reset, running
 
 

@@ -3,6 +3,8 @@
 import os
 from typing import Any, Callable, NamedTuple, Optional
 
+from lowlight._limits import NAME_CHARS_MAX
+
 DEFAULT_URL = "http://127.0.0.1:4545"
 SPOOL_BYTES_MAX = 256 * 1024 * 1024
 
@@ -48,8 +50,8 @@ def read_config(given: Given) -> Config:
         url=_chosen(given.url, "LOWLIGHT_URL") or DEFAULT_URL,
         key=_chosen(given.key, "LOWLIGHT_KEY") or "",
         enabled=_is_on(_chosen(given.enabled, "LOWLIGHT_ENABLED")),
-        environment=_chosen(given.environment, "LOWLIGHT_ENVIRONMENT"),
-        release=_chosen(given.release, "LOWLIGHT_RELEASE"),
+        environment=_name(_chosen(given.environment, "LOWLIGHT_ENVIRONMENT")),
+        release=_name(_chosen(given.release, "LOWLIGHT_RELEASE")),
         sample=_number(_chosen(given.sample, "LOWLIGHT_SAMPLE"), 1.0, most=1.0),
         # a text that cannot be read as yes is no: better a text too few sent than one too many
         capture_content=given.capture_content is None or _is_on(given.capture_content),
@@ -71,6 +73,10 @@ def _number(value: Any, default: float, most: float) -> float:
     except Exception:
         return default
     return min(number, most) if number >= 0 else default
+
+
+def _name(text: Optional[str]) -> Optional[str]:
+    return text and text[:NAME_CHARS_MAX]
 
 
 def _chosen(value: Any, variable: str) -> Optional[str]:

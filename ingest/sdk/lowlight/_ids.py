@@ -2,7 +2,11 @@
 
 import os
 import time
-from typing import Any, List
+from typing import Any, List, Optional
+
+from lowlight._limits import ID_CHARS_MAX
+from lowlight._plain import word
+from lowlight._process import importing
 
 _VARIANT = "89ab89ab89ab89ab"
 #: Random halves of ids, made in advance: each look at the system's randomness lets another thread run first
@@ -46,10 +50,30 @@ def stock_up() -> None:
 
 def given_id(given: Any) -> str:
     """Return the application's own id as text; a new one where it is empty or cannot be read."""
+    if type(given) is str and 0 < len(given) <= ID_CHARS_MAX:
+        return given
     try:
-        return str(given) or new_id()
+        return known_id(given) or new_id()
     except Exception:
         return new_id()
+
+
+def known_id(given: Any) -> Optional[str]:
+    """Return an id that the application may use in several places; None where it is empty.
+
+    One that is longer than the server takes becomes its SHA-256, so that a signal still finds its call, and a
+    call that is told twice is kept once.
+
+    Raises:
+        Unreadable: see `word`.
+    """
+    text = word(given)
+    if text is None or len(text) <= ID_CHARS_MAX:
+        return text
+    with importing:
+        from hashlib import sha256
+
+    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 if hasattr(os, "register_at_fork"):

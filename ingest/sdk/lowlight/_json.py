@@ -1,19 +1,14 @@
 """JSON of whatever an application hands over: never an exception, never a batch lost to one odd value.
 
-Flow: `_wire` builds a call or signal -> `to_json` -> bytes. Runs in the background thread.
-
-What JSON has no word for becomes: NaN and infinities null; dates ISO 8601; Decimal a number; bytes their
-text, or how many there are; sets and arrays lists; dataclasses and pydantic objects their fields; enums their
-values; anything else `str(value)`. A cycle, and what lies deeper than 24 levels or beyond
-100,000 values, is named instead of followed. Lone surrogates become U+FFFD.
+Flow: `_wire` builds a call or signal -> `to_json` -> bytes. Runs in the background thread. What plain JSON
+has no word for, or is nested too deeply for the server, goes through `_plain`; lone surrogates become U+FFFD.
 """
 
 import json
-from typing import Any, Callable, Dict, List, Set
+from typing import Any, Dict
 
-DEPTH_MAX = 24
-VALUES_MAX = 100_000
-STR_MAX_CHARS = 10_000
+from lowlight._limits import NESTED_MAX
+from lowlight._plain import plain
 
 
 def to_json(value: Any, *, bounded: bool = False) -> bytes:
@@ -24,6 +19,9 @@ def to_json(value: Any, *, bounded: bool = False) -> bytes:
     """
     try:
         text = _dump(plain(value) if bounded else value)
+        # each level takes a bracket, so that nearly all texts need no second look
+        if text.count("[") + text.count("{") > NESTED_MAX and _is_deep(value):
+            text = _dump(plain(value))
     except Exception:  # the slow path copies, so it is taken only where the quick one fails
         text = _dump(plain(value))
     try:
@@ -36,111 +34,21 @@ def _dump(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
+def _is_deep(value: Any) -> bool:
+    """Whether lists and dicts lie more than NESTED_MAX within one another; each is looked at once a level."""
+    level: Dict[int, Any] = {id(value): value}
+    for _ in range(NESTED_MAX):
+        inner: Dict[int, Any] = {}
+        for container in level.values():
+            for item in container.values() if isinstance(container, dict) else container:
+                if isinstance(item, (list, tuple, dict)):
+                    inner[id(item)] = item
+        if not inner:
+            return False
+        level = inner
+    return True
+
+
 def whole_text(text: str) -> str:
     """Return `text` with surrogate pairs joined and lone surrogates replaced by U+FFFD."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def plain(value: Any) -> Any:
-    """Return `value` made of dict (str keys), list, str, int, float, bool and None only."""
-    return _Plain().of(value, 0)
-
-
-class _Plain:
-    """One conversion: the containers being walked (for cycles) and how many values may still be met."""
-
-    def __init__(self) -> None:
-        self._open: Set[int] = set()
-        self._values_left = VALUES_MAX
-
-    def of(self, value: Any, depth: int) -> Any:
-        self._values_left -= 1
-        if self._values_left < 0:
-            return "(left out: too many values)"
-        kind = type(value)
-        if value is None or kind is bool or kind is str:
-            return value
-        if kind is int:
-            # wider than 64 bits, servers differ in what they make of it
-            return value if -(2**63) <= value < 2**63 else f"an integer of {value.bit_length()} bits"
-        if kind is float:
-            return value if value - value == 0.0 else None
-        if depth > DEPTH_MAX:
-            return "(left out: nested too deeply)"
-        if id(value) in self._open:
-            return "(left out: contains itself)"
-        self._open.add(id(value))
-        try:
-            return self._of_object(value, kind, depth)
-        except Exception:  # any property of a foreign object may raise
-            return f"({kind.__name__}: could not be read)"
-        finally:
-            self._open.discard(id(value))
-
-    def _of_object(self, value: Any, kind: type, depth: int) -> Any:
-        if issubclass(kind, dict):
-            return self._of_items(value, depth)
-        if issubclass(kind, (list, tuple, set, frozenset)) or kind.__name__ == "deque":
-            return self._of_list(list(value), depth)
-        if issubclass(kind, (bytes, bytearray, memoryview)):
-            return _text_of_bytes(bytes(value))
-        if hasattr(kind, "model_dump"):
-            return self.of(_model_fields(value.model_dump), depth + 1)
-        if hasattr(kind, "__dataclass_fields__"):
-            return self._of_items({name: getattr(value, name) for name in kind.__dataclass_fields__}, depth)
-        if hasattr(kind, "isoformat"):
-            return str(value.isoformat())
-        if "_value_" in getattr(value, "__dict__", ()):  # an enum's member
-            return self.of(value.value, depth + 1)
-        if issubclass(kind, str):
-            return str.__str__(value)
-        if issubclass(kind, int):
-            return self.of(int(value), depth)
-        if hasattr(kind, "tolist"):
-            return self.of(value.tolist(), depth + 1)
-        if hasattr(kind, "__float__") and hasattr(kind, "__add__"):  # Decimal, Fraction
-            return self.of(float(value), depth)
-        if hasattr(kind, "keys") and hasattr(kind, "__getitem__"):
-            return self._of_items({key: value[key] for key in list(value.keys())}, depth)
-        return str(value)[:STR_MAX_CHARS]
-
-    def _of_items(self, items: Dict[Any, Any], depth: int) -> Dict[str, Any]:
-        found = {}
-        for key, value in list(items.items()):
-            found[_key(key)] = self.of(value, depth + 1)
-            if self._values_left < 0:
-                break
-        return found
-
-    def _of_list(self, items: List[Any], depth: int) -> List[Any]:
-        found = []
-        for item in items:
-            found.append(self.of(item, depth + 1))
-            if self._values_left < 0:
-                break
-        return found
-
-
-def _key(key: Any) -> str:
-    if type(key) is str:
-        return key
-    if key is None or type(key) is bool:
-        return {None: "null", True: "true", False: "false"}[key]  # as json writes them
-    try:
-        return str(plain(key))
-    except Exception:
-        return f"({type(key).__name__})"
-
-
-def _text_of_bytes(value: bytes) -> str:
-    try:
-        return value.decode("utf-8")
-    except UnicodeDecodeError:
-        return f"({len(value)} bytes)"
-
-
-def _model_fields(model_dump: Callable[..., Any]) -> Any:
-    try:
-        return model_dump(exclude_none=True, warnings=False)
-    except TypeError:
-        return model_dump()

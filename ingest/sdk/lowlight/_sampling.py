@@ -21,6 +21,7 @@ def combined(given: Any, rate: float) -> Any:
     if given is None:
         return rate
     try:
-        return float(given) * rate
-    except Exception:  # named when the call is sent
+        by_application = float(given)
+        return by_application * rate if 0 < by_application <= 1 else rate
+    except Exception:
         return rate

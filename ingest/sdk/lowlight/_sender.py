@@ -22,10 +22,11 @@ from typing import Dict, List, Optional, Tuple
 from lowlight._config import Config
 from lowlight._ids import stock_up
 from lowlight._queue import BATCH_BYTES_MAX, BATCH_ITEMS_MAX, Entry, Outbox
+from lowlight._signals import SaysNothing, encode_signal
 from lowlight._spool import Spool
 from lowlight._tally import Tally
 from lowlight._transport import Answer, BadAddress, Transport, Unreachable
-from lowlight._wire import encode_call, encode_signal
+from lowlight._wire import encode_call
 
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 30.0
@@ -133,6 +134,8 @@ class Sender:
                     continue
                 try:
                     bodies.append(encode(entry))
+                except SaysNothing as problem:
+                    self._drop("unusable", 1, f"a signal {problem}")
                 except Exception as error:
                     self._drop("unreadable", 1, f"{kind[:-1]}: {type(error).__name__}: {error}")
                 n += 1

@@ -7,7 +7,8 @@ context, the message of an error, and the comment of a signal; ids, names and ta
 from typing import Any, Dict
 
 from lowlight._config import Config, Redact
-from lowlight._json import plain, to_json, whole_text
+from lowlight._json import to_json, whole_text
+from lowlight._plain import plain
 from lowlight._responses import get
 
 #: Characters kept of each text of a call that is too long, half at its head and half at its tail.

@@ -1,41 +1,40 @@
-"""The wire's Call and Signal, made from what `record()` and `signal()` were given.
+"""The wire's Call, made from what `record()` was given.
 
-Flow: the queue's entries -> `encode` -> bytes of one JSON object -> `_sender` puts them into a batch. Runs in
-the background thread. A field that cannot be used (`latency_ms="fast"`) is left out and named, so that it
-never costs the call; a missing field stays missing, for missing is not zero.
+Flow: the queue's entries -> `encode_call` -> bytes of one JSON object -> `_sender` puts them into a batch.
+Runs in the background thread. A field that cannot be used (`latency_ms="fast"`) is left out and named, so
+that it never costs the call; a missing field stays missing, for missing is not zero.
 """
 
-import datetime
 import json
-import math
-import re
-import reprlib
 from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 from lowlight._config import Config
-from lowlight._fields import CALL_FIELDS, SIGNAL_FIELDS
+from lowlight._fields import CALL_FIELDS
 from lowlight._held import HUGE_BYTES, AsText, RawBody
-from lowlight._json import plain, to_json
+from lowlight._json import to_json
+from lowlight._limits import (
+    CONTEXT_MAX,
+    NAME_CHARS_MAX,
+    TAGS_MAX,
+    TOOLS_MAX,
+)
+from lowlight._plain import plain
 from lowlight._queue import Entry
 from lowlight._responses import UnknownResponse, get, read_response, read_usage
-from lowlight._texts import SHORT_CHARS, may_leave, short, shortened
+from lowlight._scalars import (
+    Problems,
+    cut_names,
+    drop_long_ids,
+    number_of,
+    own_ids,
+    shown,
+    texts_of,
+    time_of,
+)
+from lowlight._texts import may_leave, shortened
 
 #: Encoded calls above this are shortened: the server keeps 256 KiB of a text anyway.
 CALL_BYTES_MAX = 2 * 1024 * 1024
-#: The server refuses a call with longer ones: names and tags are cut, ids left out (cut, they are others).
-NAME_CHARS_MAX = 256
-ID_CHARS_MAX = 128
-TAGS_MAX = 64
-CONTEXT_MAX = 1_000
-
-#: Numbers below are no time since 1970 (2001 at the earliest): a monotonic clock's, say.
-_EARLIEST_S = 1e9
-#: Numbers above are milliseconds.
-_LATEST_S = 2e10
-
-
-#: Field -> what was left out of it and why, one line.
-Problems = Dict[str, str]
 
 
 class Encoded(NamedTuple):
@@ -65,24 +64,6 @@ def encode_call(entry: Entry, config: Config) -> Encoded:
     return Encoded(body, problems)
 
 
-def encode_signal(entry: Entry, config: Config) -> Encoded:
-    """Return a signal's JSON; see `encode_call`."""
-    problems: Problems = {}
-    fields = dict(zip(SIGNAL_FIELDS, entry))
-    signal = {
-        name: _word(fields[name])
-        for name in ("id", "call_id", "response_id", "trace_id", "span_id", "session_id", "kind", "comment")
-    }
-    numbers = {name: _number(fields, name, problems) for name in ("value", "value_min", "value_max")}
-    at = _time(fields["at"], "at", problems) or _time(fields["recorded_at_s"], "recorded_at_s", problems)
-    found: Dict[str, Any] = {**signal, **numbers, "at": at}
-    found = {name: value for name, value in found.items() if value is not None}
-    found = may_leave(found, config, problems)
-    if len(found.get("comment", "")) > SHORT_CHARS:
-        found["comment"] = short(found["comment"])
-    return Encoded(to_json(found), problems)
-
-
 def _call(fields: Dict[str, Any], problems: Problems) -> Dict[str, Any]:
     call: Dict[str, Any] = {}
     response = fields.get("response")
@@ -93,34 +74,30 @@ def _call(fields: Dict[str, Any], problems: Problems) -> Dict[str, Any]:
             problems["response"] = str(problem)
         except Exception as problem:  # a foreign object's own properties may raise anything
             problems["response"] = f"the response could not be read ({type(problem).__name__}: {problem})"
-    for name in ("id", *_NAMES, *_IDS):
-        word = _word(fields.get(name))
-        if word is not None:
-            call[name] = word
-    for name in _NAMES:
-        if name in call:
-            call[name] = call[name][:NAME_CHARS_MAX]
-    for name in _IDS:
-        if len(call.get(name, "")) > ID_CHARS_MAX:
-            problems[name] = (
-                f"{name}={_shown(call.pop(name))} has over {ID_CHARS_MAX} characters; it was left out"
-            )
+    if "tools" in call:
+        call["tools"] = _tools(call["tools"], problems)
+    call.update(own_ids(fields, ("id",), problems))
+    call.update(texts_of(fields, (*_NAMES, *_IDS), problems))
+    cut_names(call, _NAMES)
+    drop_long_ids(call, _IDS, problems)
     for name in ("latency_ms", "first_token_ms", "cost_usd", "sample_rate"):
-        number = _number(fields, name, problems)
+        number = number_of(fields, name, problems)
         if number is not None:
             call[name] = number
-    retries = _number(fields, "retries", problems)
+    retries = number_of(fields, "retries", problems)
     if retries is not None:
         call["retries"] = int(retries)
-    started_at = _time(fields.get("started_at"), "started_at", problems)
+    started_at = time_of(fields.get("started_at"), "started_at", problems)
     if started_at is None:
-        started_at = _iso(fields["recorded_at_s"] - (call.get("latency_ms") or 0.0) / 1000)
-    call["started_at"] = started_at
+        began_s = fields["recorded_at_s"] - (call.get("latency_ms") or 0.0) / 1000
+        started_at = time_of(began_s, "recorded_at_s", problems)
+    if started_at is not None:
+        call["started_at"] = started_at
     for name, read in _READERS.items():
         try:
             value = None if fields.get(name) is None else read(fields[name], problems)
         except Exception as problem:  # any property of a foreign object may raise
-            problems[name] = f"{name} could not be read ({_shown(problem)}); it was left out"
+            problems[name] = f"{name} could not be read ({shown(problem)}); it was left out"
             continue
         if value is not None:
             call[name] = value
@@ -137,78 +114,6 @@ def _unpacked(raw: RawBody) -> Any:
 
 _NAMES = ("provider", "model", "finish_reason", "environment", "release")
 _IDS = ("user_id", "session_id", "trace_id", "span_id", "response_id")
-
-
-def _word(value: Any) -> Optional[str]:
-    """An id or a name as text; None where there is none."""
-    if value is None:
-        return None
-    if type(value) is str:
-        return value or None
-    found = plain(value)
-    return found if type(found) is str else str(found)
-
-
-#: What the server takes; a call should not be lost for one number beyond.
-_RANGES = {
-    "latency_ms": (0.0, 7 * 86_400_000.0),
-    "first_token_ms": (0.0, 7 * 86_400_000.0),
-    "cost_usd": (0.0, 1e6),
-    "sample_rate": (0.0, 1.0),
-    "retries": (0.0, 2.0**31 - 1),
-    "value": (-math.inf, math.inf),
-    "value_min": (-math.inf, math.inf),
-    "value_max": (-math.inf, math.inf),
-}
-
-
-def _number(fields: Dict[str, Any], name: str, problems: Problems) -> Optional[float]:
-    value = fields.get(name)
-    if value is None:
-        return None
-    try:
-        if type(value) is bool:
-            raise ValueError("a truth value")
-        if isinstance(value, datetime.timedelta):
-            value = value.total_seconds() * 1000
-        number = float(value)
-        least, most = _RANGES.get(name, (0.0, math.inf))
-        if not least <= number <= most or math.isinf(number) or (name == "sample_rate" and number == 0):
-            raise ValueError("outside its range")
-    except Exception:
-        problems[name] = f"{name}={_shown(value)} is no number that can be kept; it was left out"
-        return None
-    return number
-
-
-_ISO = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?)?")
-
-
-def _time(value: Any, name: str, problems: Problems) -> Optional[str]:
-    """Return a time as ISO 8601: of a datetime (without a zone: local time), of seconds or milliseconds since
-    1970, or of a text that is it already."""
-    if value is None:
-        return None
-    try:
-        if type(value) is str and _ISO.fullmatch(value):
-            return value
-        seconds = value.timestamp() if hasattr(value, "timestamp") else float(value)
-        if seconds > _LATEST_S:
-            seconds /= 1000
-        if not _EARLIEST_S <= seconds <= _LATEST_S:
-            raise ValueError("no time since 1970")
-        return _iso(seconds)
-    except Exception:
-        problems[name] = (
-            f"{name}={_shown(value)} is no time that can be kept; pass a datetime or time.time(). "
-            "It was left out"
-        )
-        return None
-
-
-def _iso(seconds: float) -> str:
-    at = datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc)
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _text_or_messages(value: Any, role: str) -> Any:
@@ -231,17 +136,19 @@ def _prompt(value: Any, problems: Problems) -> Optional[Dict[str, str]]:
     """{"name", "version"} of a name, a pair of name and version, or an object with those fields."""
     if type(value) in (tuple, list):
         name, version = [*value, None, None][:2]
-    elif type(value) is str:
+    elif issubclass(type(value), (str, bytes)):
         name, version = value, None
     else:
         name, version = get(value, "name"), get(value, "version")
         if name is None:
             problems["prompt"] = (
-                f'prompt={_shown(value)} has no name; pass ("name", "version"). It was left out'
+                f'prompt={shown(value)} has no name; pass ("name", "version"). It was left out'
             )
             return None
-    found = {"name": _word(name), "version": _word(version)}
-    return {field: word[:NAME_CHARS_MAX] for field, word in found.items() if word is not None}
+    names = ("name", "version")
+    found = texts_of(dict(zip(names, (name, version))), names, problems)
+    cut_names(found, names)
+    return found or None
 
 
 def _context(value: Any, _problems: Problems) -> Any:
@@ -274,15 +181,15 @@ def _tags(value: Any, problems: Problems) -> Optional[Dict[str, str]]:
     if type(found) is list:
         found = {str(name): "true" for name in found}
     if type(found) is not dict:
-        problems["tags"] = f'tags={_shown(value)} is no dict; pass {{"name": "value"}}. It was left out'
+        problems["tags"] = f'tags={shown(value)} is no dict; pass {{"name": "value"}}. It was left out'
         return None
     tags = {}
     for name, tag in list(found.items())[:TAGS_MAX]:
         if type(tag) is bool:
             tag = "true" if tag else "false"
         if tag is not None:
-            word = tag if type(tag) is str else to_json(tag).decode()
-            tags[name[:NAME_CHARS_MAX]] = word[:NAME_CHARS_MAX]
+            text = tag if type(tag) is str else to_json(tag).decode()
+            tags[name[:NAME_CHARS_MAX]] = text[:NAME_CHARS_MAX]
     return tags
 
 
@@ -290,7 +197,7 @@ def _tools(value: Any, _problems: Problems) -> Optional[List[str]]:
     """The names among names, provider's tool definitions and tool calls."""
     items = value if type(value) in (list, tuple) else [value]
     names = []
-    for item in items[:128]:
+    for item in items[:TOOLS_MAX]:
         name = item if type(item) is str else get(get(item, "function") or item, "name")
         if type(name) is str and name:
             names.append(name[:NAME_CHARS_MAX])
@@ -301,7 +208,7 @@ def _usage(value: Any, problems: Problems) -> Optional[Dict[str, int]]:
     usage = read_usage(value)
     if usage is None:
         problems["usage"] = (
-            f'usage={_shown(value)} counts no tokens; pass {{"input_tokens": n, "output_tokens": n}}'
+            f'usage={shown(value)} counts no tokens; pass {{"input_tokens": n, "output_tokens": n}}'
         )
     return usage
 
@@ -316,15 +223,3 @@ _READERS: Dict[str, Callable[[Any, Problems], Any]] = {
     "usage": _usage,
     "error": lambda value, _problems: value,
 }
-
-
-_brief = reprlib.Repr()
-_brief.maxlevel = 2
-
-
-def _shown(value: Any) -> str:
-    try:
-        text = _brief.repr(value)  # bounded also for what is huge
-    except Exception:
-        text = f"<{type(value).__name__}>"
-    return text if len(text) <= 80 else text[:77] + "..."
