@@ -20,7 +20,7 @@ from critic.batching import batches
 from critic.batching.batches import InBatch, OpenBatch
 from critic.batching.gathering import Gathered, gather
 from critic.batching.outcomes import became, not_run
-from critic.drivers.base import CriticError, CriticUnavailable, Driver
+from critic.drivers.base import Charge, CriticError, CriticUnavailable, Driver
 from critic.drivers.batching import Batcher, BatchGone, SentInDoubt, Sought, TurnedDown
 from critic.queue.rows import Finished, NewScore, Retry
 from critic.spending.budget import NoRoom, Spend
@@ -329,7 +329,5 @@ def _after(work: Work, paused: frozenset[str], row: InBatch) -> tuple[NewScore, 
     return tuple(work.plan.after(row.critic, row, row.prompt, paused, row.project))
 
 
-def _price(
-    work: Work, batch: OpenBatch, model: str | None, tokens: tuple[int | None, int | None, int | None]
-) -> float | None:
-    return work.money.cost_usd(batch.critic, model, tokens, batch.created_at_ms, batched=True)
+def _price(work: Work, batch: OpenBatch, came: Charge) -> float | None:
+    return work.money.cost_usd(batch.critic, came, batch.created_at_ms, batched=True)

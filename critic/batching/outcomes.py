@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from critic.batching.batches import BATCH_TRIES, InBatch, OpenBatch
 from critic.batching.gathering import custom_id
-from critic.drivers.base import Answer, CannotJudge, Refused, Unusable, Verdict
+from critic.drivers.base import Answer, Charge, Verdict
 from critic.drivers.batching import Batcher, Missed, Outcome, Results
 from critic.drivers.draws import Draw
 from critic.queue.closing import closed_by
@@ -18,8 +18,8 @@ from critic.queue.rows import NOT_BY_ITSELF_MS, Finished, NewScore, Retry
 from critic.spending.budget import Reserved, Spend
 
 Next = Callable[[InBatch], Sequence[NewScore]]
-#: Dollars of (model reported, input, cached input and output tokens); None where unknown.
-Price = Callable[[str | None, tuple[int | None, int | None, int | None]], float | None]
+#: Dollars that an answer cost; None where unknown.
+Price = Callable[[Charge], float | None]
 
 NOTHING_CAME = "the provider's answers hold nothing for it"
 
@@ -49,7 +49,7 @@ def became(
         next_rows: the rows of whoever judges a call that this critic gave no score.
     """
     outcomes = {name: one for name, one in results.outcomes.items() if name.startswith(f"{batch.mark}-")}
-    costs = {name: _cost_usd(one, price) for name, one in outcomes.items()}
+    costs = {name: 0.0 if isinstance(one, Missed) else price(one) for name, one in outcomes.items()}
     by_request: dict[int, list[InBatch]] = defaultdict(list)
     for row in rows:
         by_request[row.request].append(row)
@@ -122,18 +122,6 @@ def _again(row: InBatch, reason: str | None, done: Became, next_rows: Next, *, c
         done.back.append(Retry(row.seq, row.token, NOT_BY_ITSELF_MS, reason, counts))
 
 
-def _cost_usd(outcome: Outcome, price: Price) -> float | None:
-    """Return what one request cost; 0 for one that was not answered, None where that is unknown."""
-    if isinstance(outcome, Missed | CannotJudge):
-        return 0.0
-    if isinstance(outcome, Unusable | Refused) and not outcome.charged:
-        return 0.0
-    if isinstance(outcome, Draw | Answer | Refused):
-        tokens = (outcome.input_tokens, outcome.cached_input_tokens, outcome.output_tokens)
-        return price(outcome.model_reported, tokens)
-    return None
-
-
 def _spends(
     batch: OpenBatch,
     costs: Sequence[float | None],
@@ -141,13 +129,13 @@ def _spends(
     lost: int,
     held: Reserved | None,
 ) -> list[Spend]:
-    """Return what to book. A request whose cost is unknown takes its share of what was held for the batch."""
+    """Return what to book. Where any request's cost is unknown, all that was held may have been charged."""
     known_usd = sum(cost for cost in costs if cost is not None)
     unknown = sum(cost is None for cost in costs) + lost
     asked = sum(_asked(one) for one in outcomes.values()) + lost
     if held is not None:
-        usd = known_usd + unknown * held.usd / max(1, batch.requests)
-        return [Spend(batch.project_id, batch.critic, usd, held, requests=asked)]
+        usd = None if unknown else known_usd
+        return [Spend(batch.project_id, batch.critic, usd, held, requests=asked, known_usd=known_usd)]
     spends = [Spend(batch.project_id, batch.critic, known_usd, requests=asked - unknown)]
     if unknown:
         spends.append(Spend(batch.project_id, batch.critic, None, requests=unknown))

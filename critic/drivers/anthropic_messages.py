@@ -23,6 +23,7 @@ from critic.drivers.base import (
 )
 from critic.drivers.draws import (
     DRAWS,
+    NO_OBJECT,
     Draw,
     asked_with_reasons,
     levels_in,
@@ -33,7 +34,7 @@ from critic.drivers.draws import (
 )
 from critic.drivers.explaining import TOKENS_MAX, Words, told_of, words_of
 from critic.drivers.limits import Limits, limits_of
-from critic.drivers.statuses import Failure, short, verdict_on
+from critic.drivers.statuses import Failure, may_have_arrived, short, verdict_on
 from critic.drivers.told import case_text, questions_text
 from critic.drivers.watching import Watch
 
@@ -154,7 +155,7 @@ class AnthropicMessages:
             raise CriticUnavailable(f"{self.name} gave no answer in time", blames_call=True) from error
         except anthropic.APIConnectionError as error:
             said = f"{self.name} could not be reached: {short(error.__cause__ or error)}"
-            raise CriticUnavailable(said) from error
+            raise CriticUnavailable(said, in_doubt=may_have_arrived(error.__cause__)) from error
         except anthropic.APIStatusError as error:
             self.limits = limits_of(error.response.headers) or self.limits
             return verdict_on(self._failure(error))
@@ -195,7 +196,7 @@ def draw_of(message: Any) -> Draw | Verdict:
     if not isinstance(text, str):
         return text
     levels = levels_in(text)
-    return levels if isinstance(levels, Unusable) else Draw(levels, **about(message))
+    return Unusable(NO_OBJECT, **about(message)) if levels is None else Draw(levels, **about(message))
 
 
 def text_in(message: Any) -> str | Verdict:
@@ -206,14 +207,14 @@ def text_in(message: Any) -> str | Verdict:
     if stopped == "refusal":
         return Refused("the critic declined this case", **about(message))
     if stopped == "model_context_window_exceeded":
-        return CannotJudge("the call is longer than the critic reads")
+        return CannotJudge("the call is longer than the critic reads", charged=True, **about(message))
     if stopped != "end_turn":
-        return Unusable(f"the answer ended with {short(stopped)}")
+        return Unusable(f"the answer ended with {short(stopped)}", **about(message))
     content = getattr(message, "content", None)
     blocks = content if isinstance(content, list) else []
     texts = [getattr(block, "text", None) for block in blocks if getattr(block, "type", None) == "text"]
     if len(texts) != 1 or not isinstance(texts[0], str):
-        return Unusable(f"the answer has {len(texts)} texts instead of one")
+        return Unusable(f"the answer has {len(texts)} texts instead of one", **about(message))
     return texts[0]
 
 

@@ -21,7 +21,15 @@ SUM_TOLERANCE = 0.02
 
 
 class CriticError(Exception):
-    """Base of what a driver raises on purpose; the message names the critic and what it said."""
+    """Base of what a driver raises on purpose; the message names the critic and what it said.
+
+    Attributes:
+        in_doubt: the provider may have done the work all the same and charge for it, nobody knows how much.
+        paid: answers that came to a part of the judgement and are charged for: of three draws, two.
+    """
+
+    in_doubt: bool = False
+    paid: "Sequence[Charge]" = ()
 
 
 class CriticUnavailable(CriticError):
@@ -32,7 +40,7 @@ class CriticUnavailable(CriticError):
         busy: it said that it has too much to do (429, 503, 529): send less at a time.
         blames_call: the call itself may be what it cannot answer (a time-out): the try counts. Other tries
             do not count against the call; those end a day after the work was made.
-        spent: tokens that were paid for all the same: of three draws two may have been answered.
+        in_doubt: see `CriticError`; what blames the call was sent, so it is in doubt.
     """
 
     def __init__(
@@ -42,12 +50,13 @@ class CriticUnavailable(CriticError):
         retry_after_s: float | None = None,
         busy: bool = False,
         blames_call: bool = False,
+        in_doubt: bool = False,
     ) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
         self.busy = busy
         self.blames_call = blames_call
-        self.spent: Usage | None = None
+        self.in_doubt = in_doubt or blames_call
 
 
 class CriticMisconfigured(CriticError):
@@ -96,70 +105,65 @@ class Usage:
     output_tokens: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Charge:
+    """Who answered, and what it used: all that a price needs. No driver knows prices.
+
+    Attributes:
+        input_tokens, output_tokens: this rubric's part of the request's usage; None where nobody says.
+        cached_input_tokens: how many of `input_tokens` the provider had from its cache; None where it
+            does not say.
+        cache_write_tokens: how many of them it wrote to its cache, which some charge more for.
+        charged: whether it may have been paid for; a request that was turned down was not.
+    """
+
+    model_reported: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_input_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    charged: bool = True
+
+
 @dataclass(frozen=True)
-class Answer:
+class Answer(Charge):
     """A level distribution: seven probabilities for the levels 1..7 that sum to 1.
 
     Attributes:
         draws: how many levels were drawn where the driver gives one at a time; None where it gives
             probabilities.
         why: share by feature, where the critic can say.
-        input_tokens, output_tokens: this rubric's part of the request's usage.
-        cached_input_tokens: how many of `input_tokens` the provider had from its cache; None where it
-            does not say.
-        cache_write_tokens: how many of them it wrote to its cache, which some charge more for.
-        cost_usd: the lane's to fill in, by its price table; no driver knows prices.
         label_mass: the probability that the provider gave to anything but the seven levels, which were
             then scaled to sum to 1; None where it could answer nothing else.
     """
 
     probabilities: tuple[float, ...]
     confidence: float | None = None
-    model_reported: str | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cached_input_tokens: int | None = None
-    cache_write_tokens: int | None = None
-    cost_usd: float | None = None
     draws: int | None = None
     label_mass: float | None = None
     why: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Refused:
-    """The critic declined this question. A missing answer, never a 1.
-
-    Attributes:
-        charged: whether it may have been paid for; a request that was turned down was not.
-    """
+class Refused(Charge):
+    """The critic declined this question. A missing answer, never a 1."""
 
     reason: str
-    model_reported: str | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cached_input_tokens: int | None = None
-    cache_write_tokens: int | None = None
-    charged: bool = True
 
 
 @dataclass(frozen=True)
-class CannotJudge:
+class CannotJudge(Charge):
     """This critic cannot judge such a call under this rubric, and says why (status `ungraded`)."""
 
     reason: str
+    charged: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True)
-class Unusable:
-    """What came back is no seven probabilities (status `failed`).
-
-    Attributes:
-        charged: whether it may have been paid for; a request that was turned down was not.
-    """
+class Unusable(Charge):
+    """What came back is no seven probabilities (status `failed`)."""
 
     reason: str
-    charged: bool = True
 
 
 Verdict = Answer | Refused | CannotJudge | Unusable
@@ -248,6 +252,28 @@ def share_in(value: object) -> float | None:
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1:
         return float(value)
     return None
+
+
+def about_parts(
+    parts: int,
+    *,
+    model_reported: str | None,
+    input_tokens: int | None,
+    output_tokens: int | None,
+    cached_input_tokens: int | None = None,
+    cache_write_tokens: int | None = None,
+) -> list[dict[str, Any]]:
+    """Return a request's `Charge`, split among its rubrics so that their parts sum to the whole."""
+    split = {
+        "input_tokens": in_parts(input_tokens, parts),
+        "output_tokens": in_parts(output_tokens, parts),
+        "cached_input_tokens": in_parts(cached_input_tokens, parts),
+        "cache_write_tokens": in_parts(cache_write_tokens, parts),
+    }
+    return [
+        {"model_reported": model_reported, **{name: counts[i] for name, counts in split.items()}}
+        for i in range(parts)
+    ]
 
 
 def in_parts(total: int | None, parts: int) -> list[int | None]:

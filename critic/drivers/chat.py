@@ -43,11 +43,6 @@ def length_of(address: Address, tokens: int) -> dict[str, int]:
 
 def choice_of(completion: Mapping[str, Any]) -> Choice | Verdict:
     """Return the answer in a completion, or why there is none."""
-    choices = completion.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices else None
-    message = choice.get("message") if isinstance(choice, Mapping) else None
-    if not isinstance(choice, Mapping) or not isinstance(message, Mapping):
-        return Unusable("the response has no choice with a message")
     usage, model = completion.get("usage"), completion.get("model")
     details = usage.get("prompt_tokens_details") if isinstance(usage, Mapping) else None
     about: dict[str, Any] = {
@@ -57,6 +52,11 @@ def choice_of(completion: Mapping[str, Any]) -> Choice | Verdict:
         "cached_input_tokens": count_in(details, "cached_tokens"),
         "cache_write_tokens": count_in(details, "cache_write_tokens"),
     }
+    choices = completion.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    message = choice.get("message") if isinstance(choice, Mapping) else None
+    if not isinstance(choice, Mapping) or not isinstance(message, Mapping):
+        return Unusable("the response has no choice with a message", **about)
     finish_reason = choice.get("finish_reason")
     if message.get("refusal") or finish_reason == "content_filter":
         return Refused("the critic declined this case", **about)

@@ -13,6 +13,7 @@ from critic.drivers.chat import PATH, VIEW_CHARS_MAX, Choice, choice_of, length_
 from critic.drivers.chat_batches import ChatBatcher
 from critic.drivers.draws import (
     DRAWS,
+    NO_OBJECT,
     Draw,
     asked_with_reasons,
     levels_in,
@@ -122,8 +123,8 @@ def draw_of(completion: Mapping[str, Any]) -> Draw | Verdict:
     if not isinstance(choice, Choice):
         return choice
     if choice.finish_reason == "length":
-        return Unusable("the answer was cut off by its length before it named a level")
+        return Unusable("the answer was cut off by its length before it named a level", **choice.about)
     if choice.finish_reason not in ("stop", None):
-        return Unusable(f"the answer ended with {short(choice.finish_reason)}")
+        return Unusable(f"the answer ended with {short(choice.finish_reason)}", **choice.about)
     levels = levels_in(choice.text)
-    return levels if isinstance(levels, Unusable) else Draw(levels, **choice.about)
+    return Unusable(NO_OBJECT, **choice.about) if levels is None else Draw(levels, **choice.about)

@@ -126,14 +126,16 @@ class ChatLogprobs:
                 return came
             choice = choice_of(came)
             if isinstance(choice, Choice) and not choice.logprobs:
-                raise CriticMisconfigured(_no_logprobs(self.name))
+                none_came = CriticMisconfigured(_no_logprobs(self.name))
+                none_came.paid = [Unusable(str(none_came), **choice.about)]
+                raise none_came
             return verdict_of(choice) if isinstance(choice, Choice) else choice
 
     def _verdict(self, completion: Mapping[str, Any]) -> Verdict:
         """Return the verdict of a completion that came in a batch."""
         choice = choice_of(completion)
         if isinstance(choice, Choice) and not choice.logprobs:
-            return Unusable(_no_logprobs(self.name))
+            return Unusable(_no_logprobs(self.name), **choice.about)
         return verdict_of(choice) if isinstance(choice, Choice) else choice
 
 
@@ -162,17 +164,18 @@ def verdict_of(choice: Choice) -> Verdict:
     """Return the shares of the digits 1..7 at the first token of the answer that is no white space."""
     place = next((token for token in choice.logprobs or [] if _visible(token)), None)
     if place is None:
-        return Unusable("the answer is empty")
+        return Unusable("the answer is empty", **choice.about)
     shares = _shares_at(place)
     total = math.fsum(shares)
     if total < LABELS_MIN:
         return Unusable(
-            f"only {total:.0%} of the probability went to the levels 1 to 7; the critic said something else"
+            f"only {total:.0%} of the probability went to the levels 1 to 7; the critic said something else",
+            **choice.about,
         )
     try:
         probabilities = seven([share / total for share in shares] if total <= 1.02 else shares)
     except MalformedAnswer as error:
-        return Unusable(str(error))
+        return Unusable(str(error), **choice.about)
     return Answer(probabilities, label_mass=max(0.0, 1.0 - total), **choice.about)
 
 

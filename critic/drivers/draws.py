@@ -13,12 +13,12 @@ from typing import Any
 
 from critic.drivers.base import (
     Answer,
+    Charge,
+    CriticError,
     CriticUnavailable,
-    Refused,
     Unusable,
-    Usage,
     Verdict,
-    in_parts,
+    about_parts,
 )
 from critic.levels import LEVELS, of_draws
 from rubrics import Rubric
@@ -33,45 +33,45 @@ REASONED_SCHEMA = {
     "required": ["reason", "level"],
     "additionalProperties": False,
 }
+NO_OBJECT = "the answer is no JSON object"
 #: Room for the reason of one rubric; one that runs on is cut off and `Unusable`.
 TOKENS_A_REASON = 512
 
 
 @dataclass(frozen=True)
-class Draw:
-    """What one request gave: the object as it came, and its usage; None where not told."""
+class Draw(Charge):
+    """What one request gave: the object as it came, and its usage."""
 
     levels: Mapping[str, Any]
-    model_reported: str | None
-    input_tokens: int | None
-    output_tokens: int | None
-    cached_input_tokens: int | None
-    cache_write_tokens: int | None = None
 
 
 async def three(draw: Callable[[], Awaitable[Draw | Verdict]]) -> list[Draw | Verdict]:
     """Return three draws, made at once.
 
     Raises:
-        CriticUnavailable: any of them did not come; what the others cost is in its `spent`.
-        CriticMisconfigured: outweighs what the others met.
+        CriticUnavailable: any of them did not come; what the others are charged is in its `paid`.
+        CriticMisconfigured: outweighs what the others met; likewise.
     """
     drawn = await asyncio.gather(*(draw() for _ in range(DRAWS)), return_exceptions=True)
     failed = [one for one in drawn if isinstance(one, BaseException)]
-    for error in failed:
-        if not isinstance(error, CriticUnavailable):
-            raise error
     came = [one for one in drawn if not isinstance(one, BaseException)]
-    if failed:
-        first = failed[0]
-        assert isinstance(first, CriticUnavailable)
-        paid = [one for one in came if isinstance(one, Draw)]
-        if paid:
-            first.spent = Usage(
-                sum(one.input_tokens or 0 for one in paid), sum(one.output_tokens or 0 for one in paid)
-            )
-        raise first
-    return came
+    if not failed:
+        return came
+    # A bug before a wrong setting, that before a provider that is away, and a hang before a 429: whatever is
+    # raised has to say of all three what they may have cost.
+    first = min(failed, key=_weight)
+    if isinstance(first, CriticError):
+        first.in_doubt = any(isinstance(one, CriticError) and one.in_doubt for one in failed)
+        first.paid = [one for one in came if one.charged]
+    raise first
+
+
+def _weight(error: BaseException) -> int:
+    if not isinstance(error, CriticError):
+        return 0
+    if not isinstance(error, CriticUnavailable):
+        return 1
+    return 2 if error.blames_call else 3
 
 
 def asked_with_reasons(asked: str, rubrics: Sequence[Rubric]) -> str:
@@ -107,13 +107,13 @@ def schema_of(rubrics: Sequence[Rubric]) -> dict[str, Any]:
     }
 
 
-def levels_in(text: str) -> Mapping[str, Any] | Unusable:
-    """Return the object that a text is; a text that only contains one is none."""
+def levels_in(text: str) -> Mapping[str, Any] | None:
+    """Return the object that a text is, None where it is none: a text that only contains one is none."""
     try:
         levels = json.loads(text)
     except (ValueError, RecursionError):
-        return Unusable("the answer is no JSON object")
-    return levels if isinstance(levels, dict) else Unusable("the answer is no JSON object")
+        return None
+    return levels if isinstance(levels, dict) else None
 
 
 def verdicts_of(draws: Sequence[Draw | Verdict], names: Sequence[str]) -> list[Verdict]:
@@ -123,42 +123,19 @@ def verdicts_of(draws: Sequence[Draw | Verdict], names: Sequence[str]) -> list[V
     All draws count for what it used, the refused ones too; one that says nothing leaves the whole unknown.
     """
     answered = [draw for draw in draws if isinstance(draw, Draw)]
-    parts = len(names)
-    tokens_in = in_parts(_total(draws, "input_tokens"), parts)
-    tokens_out = in_parts(_total(draws, "output_tokens"), parts)
-    cached = in_parts(_total(draws, "cached_input_tokens"), parts)
-    written = in_parts(_total(draws, "cache_write_tokens"), parts)
+    told = next((draw.model_reported for draw in draws if draw.model_reported), None)
+    about = about_parts(len(names), model_reported=told, **_used(draws))
     if not answered:
-        verdict = next(draw for draw in draws if not isinstance(draw, Draw))
-        if not isinstance(verdict, Refused):
-            return [verdict] * parts
-        return [
-            replace(
-                verdict,
-                input_tokens=tokens_in[i],
-                output_tokens=tokens_out[i],
-                cached_input_tokens=cached[i],
-                cache_write_tokens=written[i],
-            )
-            for i in range(parts)
-        ]
+        verdict = next((draw for draw in draws if draw.charged), draws[0])
+        assert not isinstance(verdict, Draw)
+        return [replace(verdict, **of_rubric) for of_rubric in about]
     verdicts: list[Verdict] = []
-    for i, name in enumerate(names):
+    for name, of_rubric in zip(names, about, strict=True):
         drawn = [level for draw in answered if (level := _level(draw.levels.get(name))) is not None]
-        if not drawn:
-            verdicts.append(Unusable(f"no draw gave {name} a level from 1 to {LEVELS}"))
-            continue
-        verdicts.append(
-            Answer(
-                of_draws(drawn),
-                draws=len(drawn),
-                model_reported=answered[0].model_reported,
-                input_tokens=tokens_in[i],
-                output_tokens=tokens_out[i],
-                cached_input_tokens=cached[i],
-                cache_write_tokens=written[i],
-            )
-        )
+        if drawn:
+            verdicts.append(Answer(of_draws(drawn), draws=len(drawn), **of_rubric))
+        else:
+            verdicts.append(Unusable(f"no draw gave {name} a level from 1 to {LEVELS}", **of_rubric))
     return verdicts
 
 
@@ -169,8 +146,11 @@ def _level(value: object) -> int | None:
     return value if sound else None  # type: ignore[return-value]
 
 
-def _total(draws: Sequence[Draw | Verdict], name: str) -> int | None:
-    """Return what the draws used together; None where any of them does not say."""
-    counts = [getattr(draw, name, None) for draw in draws]
-    known = [count for count in counts if count is not None]
-    return sum(known) if len(known) == len(counts) else None
+def _used(draws: Sequence[Draw | Verdict]) -> dict[str, int | None]:
+    """Return what the draws used together, by kind of token; None where any that is charged does not say."""
+    used: dict[str, int | None] = {}
+    for name in ("input_tokens", "output_tokens", "cached_input_tokens", "cache_write_tokens"):
+        counts = [getattr(draw, name) for draw in draws if draw.charged]
+        known = [count for count in counts if count is not None]
+        used[name] = sum(known) if len(known) == len(counts) else None
+    return used

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from critic.drivers.address import Address
-from critic.drivers.base import Case, Driver, Unusable, Usage, Verdict
+from critic.drivers.base import Case, Charge, Driver, Unusable, Usage, Verdict
 from critic.drivers.chat import PATH, Choice, choice_of, length_of, messages_of
 from critic.drivers.posting import Posting
 from critic.drivers.told import RULE
@@ -20,15 +20,10 @@ TOKENS_MAX, CHARS_MAX = 2_000, 4_000
 
 
 @dataclass(frozen=True)
-class Words:
+class Words(Charge):
     """An explanation: a critic's own words, hostile as any text that a model wrote."""
 
     text: str
-    model_reported: str | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cached_input_tokens: int | None = None
-    cache_write_tokens: int | None = None
 
 
 @runtime_checkable
@@ -75,7 +70,7 @@ def words_of(text: str, about: Mapping[str, Any]) -> Words | Unusable:
     """Return an explanation as it is kept, cut to `CHARS_MAX`."""
     text = text.strip()
     if not text:
-        return Unusable("the critic wrote nothing")
+        return Unusable("the critic wrote nothing", **about)
     return Words(text if len(text) <= CHARS_MAX else f"{text[:CHARS_MAX]} ...", **about)
 
 

@@ -20,8 +20,8 @@ from critic.drivers.base import (
     Unusable,
     Usage,
     Verdict,
+    about_parts,
     count_in,
-    in_parts,
     seven,
     share_in,
     tokens_at_most,
@@ -30,7 +30,7 @@ from critic.drivers.chat import Choice, choice_of, messages_of
 from critic.drivers.explaining import TOKENS_MAX, Words, told_of, words_of
 from critic.drivers.limits import Limits, limits_of
 from critic.drivers.openai_errors import failure_of
-from critic.drivers.statuses import short, verdict_on
+from critic.drivers.statuses import may_have_arrived, short, verdict_on
 from critic.drivers.told import RULE, fence_note
 from critic.drivers.watching import Watch
 from rubrics import Rubric
@@ -133,9 +133,8 @@ class OpenAIDecisions:
         except (TimeoutError, openai.APITimeoutError) as error:
             raise CriticUnavailable(f"{self.name} gave no answer in time", blames_call=True) from error
         except openai.APIConnectionError as error:
-            raise CriticUnavailable(
-                f"{self.name} could not be reached: {short(error.__cause__ or error)}"
-            ) from error
+            said = f"{self.name} could not be reached: {short(error.__cause__ or error)}"
+            raise CriticUnavailable(said, in_doubt=may_have_arrived(error.__cause__)) from error
         except openai.APIStatusError as error:
             self.limits = limits_of(error.response.headers) or self.limits
             return verdict_on(
@@ -183,46 +182,36 @@ def verdicts_of(decision: Any, rubrics: Sequence[Rubric]) -> list[Verdict]:
 
     A refusal or a malformed answer of one question leaves the others as they are.
     """
+    usage, model = getattr(decision, "usage", None), getattr(decision, "model", None)
+    details = getattr(usage, "input_tokens_details", None)
+    about = about_parts(
+        len(rubrics),
+        model_reported=model if isinstance(model, str) else None,
+        input_tokens=count_in(usage, "input_tokens"),
+        output_tokens=count_in(usage, "output_tokens"),
+        cached_input_tokens=count_in(details, "cached_tokens"),
+        cache_write_tokens=count_in(details, "cache_write_tokens"),
+    )
     answers = getattr(decision, "answers", None)
     if not isinstance(answers, list) or len(answers) != len(rubrics):
         found = len(answers) if isinstance(answers, list) else "no"
-        return [Unusable(f"{found} answers came for {len(rubrics)} questions")] * len(rubrics)
-    model = decision.model if isinstance(getattr(decision, "model", None), str) else None
-    usage = getattr(decision, "usage", None)
-    tokens_in = in_parts(count_in(usage, "input_tokens"), len(rubrics))
-    tokens_out = in_parts(count_in(usage, "output_tokens"), len(rubrics))
-    details = getattr(usage, "input_tokens_details", None)
-    cached = in_parts(count_in(details, "cached_tokens"), len(rubrics))
-    written = in_parts(count_in(details, "cache_write_tokens"), len(rubrics))
-    return [
-        _verdict(
-            answer,
-            rubric,
-            {
-                "model_reported": model,
-                "input_tokens": tokens_in[i],
-                "output_tokens": tokens_out[i],
-                "cached_input_tokens": cached[i],
-                "cache_write_tokens": written[i],
-            },
-        )
-        for i, (answer, rubric) in enumerate(zip(answers, rubrics, strict=True))
-    ]
+        return [Unusable(f"{found} answers came for {len(rubrics)} questions", **one) for one in about]
+    return [_verdict(*one) for one in zip(answers, rubrics, about, strict=True)]
 
 
 def _verdict(answer: Any, rubric: Rubric, about: dict[str, Any]) -> Verdict:
     name = getattr(answer, "name", None)
     if name is not None and name != rubric.name:
-        return Unusable(f"the answer names the question {short(name)}, not {rubric.name}")
+        return Unusable(f"the answer names the question {short(name)}, not {rubric.name}", **about)
     kind = getattr(answer, "type", None)
     if kind == "refusal":
         return Refused("the critic declined this question", **about)
     if kind != "score":
-        return Unusable(f"the answer is of type {short(kind)}, not score")
+        return Unusable(f"the answer is of type {short(kind)}, not score", **about)
     try:
         probabilities = _by_level(getattr(answer, "probabilities", None))
     except MalformedAnswer as error:
-        return Unusable(str(error))
+        return Unusable(str(error), **about)
     return Answer(probabilities, confidence=share_in(getattr(answer, "confidence", None)), **about)
 
 

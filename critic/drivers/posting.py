@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from critic.drivers.base import CriticUnavailable, Verdict
 from critic.drivers.limits import Limits, limits_of
 from critic.drivers.openai_errors import failure_of
-from critic.drivers.statuses import short, verdict_on
+from critic.drivers.statuses import may_have_arrived, short, verdict_on
 from critic.drivers.watching import Watch
 
 if TYPE_CHECKING:
@@ -54,9 +54,10 @@ class Posting:
                 response = await self._client.post(f"{self._base_url}{path}", json=body)
         except (TimeoutError, httpx2.TimeoutException) as error:
             said = f"{self._critic} gave no answer within {self._timeout_s:g} s"
-            raise CriticUnavailable(said, blames_call=not isinstance(error, httpx2.ConnectTimeout)) from error
+            raise CriticUnavailable(said, blames_call=may_have_arrived(error)) from error
         except httpx2.HTTPError as error:
-            raise CriticUnavailable(f"{self._critic} could not be reached: {short(error)}") from error
+            said = f"{self._critic} could not be reached: {short(error)}"
+            raise CriticUnavailable(said, in_doubt=may_have_arrived(error)) from error
         self.limits = limits_of(response.headers) or self.limits
         if response.status_code >= 300:
             failure = failure_of(

@@ -44,7 +44,8 @@ def verdict_on(failure: Failure) -> Verdict:
     """Return what a failure means for its case.
 
     Raises:
-        CriticUnavailable: 408, 409, 429 and 5xx; worth another try.
+        CriticUnavailable: 408, 409, 429 and 5xx; worth another try. Where a gateway gave up waiting (408,
+            504, 524) the model behind it may have gone on.
         CriticMisconfigured: bad key, no permission, no such model, quota spent.
     """
     status = failure.status
@@ -57,6 +58,7 @@ def verdict_on(failure: Failure) -> Verdict:
             retry_after_s=retry_after_s(failure.headers),
             busy=status in (429, 503, 529),
             blames_call=status in (408, 409),
+            in_doubt=status in (504, 524),
         )
     if failure.too_long or status == 413:
         return CannotJudge(f"the call is longer than {failure.critic} reads")
@@ -77,6 +79,13 @@ def _what_to_do(failure: Failure) -> str:
     if status == 402:
         return f"{critic} wants payment (402): see the account's billing"
     return f"{critic} does not allow this key to ask ({status}): see the key's permissions"
+
+
+def may_have_arrived(error: BaseException | None) -> bool:
+    """Whether a request that a connection failed under may have reached the provider, and be charged."""
+    import httpx2
+
+    return not isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout)
 
 
 def short(said: object) -> str:

@@ -23,8 +23,8 @@ from critic.drivers.base import (
     Unusable,
     Usage,
     Verdict,
+    about_parts,
     count_in,
-    in_parts,
     seven,
     share_in,
     tokens_at_most,
@@ -107,40 +107,34 @@ def request_of(case: Case, model: str) -> dict[str, Any]:
 def verdicts_of(decision: Mapping[str, Any], rubrics: Sequence[Rubric]) -> list[Verdict]:
     """Return one verdict per rubric; a malformed answer of one leaves the others as they are."""
     answers, usage = decision.get("answers"), decision.get("usage")
-    if not isinstance(answers, Mapping):
-        return [Unusable("the response has no answers")] * len(rubrics)
     model = decision.get("model")
-    tokens_in = in_parts(count_in(usage, "input_tokens"), len(rubrics))
-    tokens_out = in_parts(count_in(usage, "output_tokens"), len(rubrics))
-    cached = in_parts(count_in(usage, "cached_input_tokens"), len(rubrics))
+    about = about_parts(
+        len(rubrics),
+        model_reported=model if isinstance(model, str) else None,
+        input_tokens=count_in(usage, "input_tokens"),
+        output_tokens=count_in(usage, "output_tokens"),
+        cached_input_tokens=count_in(usage, "cached_input_tokens"),
+    )
+    if not isinstance(answers, Mapping):
+        return [Unusable("the response has no answers", **one) for one in about]
     return [
-        _verdict(
-            answers.get(rubric.name),
-            rubric,
-            {
-                "model_reported": model if isinstance(model, str) else None,
-                "input_tokens": tokens_in[i],
-                "output_tokens": tokens_out[i],
-                "cached_input_tokens": cached[i],
-            },
-        )
-        for i, rubric in enumerate(rubrics)
+        _verdict(answers.get(rubric.name), rubric, one) for rubric, one in zip(rubrics, about, strict=True)
     ]
 
 
 def _verdict(answer: Any, rubric: Rubric, about: dict[str, Any]) -> Verdict:
     if not isinstance(answer, Mapping):
-        return Unusable(f"no answer came for the question {rubric.name}")
+        return Unusable(f"no answer came for the question {rubric.name}", **about)
     if answer.get("type") == "refusal":
         return Refused("the critic declined this question", **about)
     if answer.get("type") != "score":
-        return Unusable(f"the answer is of type {short(answer.get('type'))}, not score")
+        return Unusable(f"the answer is of type {short(answer.get('type'))}, not score", **about)
     by_level = answer.get("probabilities")
     places = [str(place) for place in range(LEVELS)]
     if not isinstance(by_level, Mapping) or set(by_level) != set(places):
-        return Unusable("the answer has no probabilities of exactly the levels 0 to 6")
+        return Unusable("the answer has no probabilities of exactly the levels 0 to 6", **about)
     try:
         probabilities = seven([by_level[place] for place in places])
     except MalformedAnswer as error:
-        return Unusable(str(error))
+        return Unusable(str(error), **about)
     return Answer(probabilities, confidence=share_in(answer.get("confidence")), **about)

@@ -111,8 +111,12 @@ class Explainer:
         try:
             async with asyncio.timeout(self._timeout_s):
                 came = await driver.explain(case, wanted.shares)
-        except (TimeoutError, CriticUnavailable) as error:
+        except TimeoutError as error:
             await self._later(wanted, error, Spend(*account, None, held))
+            return
+        except CriticUnavailable as error:
+            nothing_came = Spend(*account, 0.0, held, requests=0)
+            await self._later(wanted, error, Spend(*account, None, held) if error.in_doubt else nothing_came)
             return
         except CriticMisconfigured:
             await self._work.write(
@@ -124,18 +128,15 @@ class Explainer:
                 )
             )
             raise
+        cost_usd = self._work.money.cost_usd(driver.name, came, self._work.clock_ms())
         if isinstance(came, Words):
-            tokens = (came.input_tokens, came.cached_input_tokens, came.output_tokens)
-            now_ms = self._work.clock_ms()
-            cost_usd = self._work.money.cost_usd(
-                driver.name, came.model_reported, tokens, now_ms, cache_write_tokens=came.cache_write_tokens
-            )
             done = Written(wanted.seq, "written", driver.name, came, cost_usd=cost_usd)
             await self._keep(done, Spend(*account, cost_usd, held))
             return
         status = "refused" if isinstance(came, Refused) else "failed"
         reason = getattr(came, "reason", "the critic gave a verdict instead of words")
-        await self._keep(Written(wanted.seq, status, driver.name, reason=reason), Spend(*account, None, held))
+        done = Written(wanted.seq, status, driver.name, reason=reason)
+        await self._keep(done, Spend(*account, cost_usd, held))
 
     async def _reserved(
         self, wanted: WantedWords, driver: Explaining, case: Case, project_id: int

@@ -36,42 +36,29 @@ def closed_by(
         then: the rows of whoever is to judge where this verdict is no answer.
         answer_ms: None for an answer that came in a batch, which says nothing about how fast the critic is.
     """
+    closed = Finished(
+        row.seq,
+        row.token,
+        "failed",
+        model_reported=verdict.model_reported,
+        input_tokens=verdict.input_tokens,
+        output_tokens=verdict.output_tokens,
+        cached_input_tokens=verdict.cached_input_tokens,
+        cost_usd=cost_usd,
+        answer_ms=answer_ms,
+        seen_share=seen_share,
+    )
     if isinstance(verdict, Answer):
-        return Finished(
-            row.seq,
-            row.token,
-            "scored",
+        return replace(
+            closed,
+            status="scored",
             probabilities=verdict.probabilities,
             score=score_of(verdict.probabilities),
             confidence=verdict.confidence,
             draws=verdict.draws,
             why=verdict.why,
             label_mass=verdict.label_mass,
-            model_reported=verdict.model_reported,
-            input_tokens=verdict.input_tokens,
-            output_tokens=verdict.output_tokens,
-            cached_input_tokens=verdict.cached_input_tokens,
-            cost_usd=cost_usd,
-            answer_ms=answer_ms,
-            seen_share=seen_share,
         )
-    closed = Finished(
-        row.seq,
-        row.token,
-        "failed",
-        verdict.reason,
-        answer_ms=answer_ms,
-        seen_share=seen_share,
-        then=tuple(then),
-    )
-    if isinstance(verdict, Refused):
-        return replace(
-            closed,
-            status="refused",
-            model_reported=verdict.model_reported,
-            input_tokens=verdict.input_tokens,
-            output_tokens=verdict.output_tokens,
-            cached_input_tokens=verdict.cached_input_tokens,
-            cost_usd=cost_usd,
-        )
-    return replace(closed, status="ungraded") if isinstance(verdict, CannotJudge) else closed
+    status = "refused" if isinstance(verdict, Refused) else "failed"
+    status = "ungraded" if isinstance(verdict, CannotJudge) else status
+    return replace(closed, status=status, reason=verdict.reason, then=tuple(then))

@@ -84,6 +84,7 @@ class Spend:
             the request is counted as unpriced.
         reservation: the money held for it; None where no budget holds.
         requests: 0 where nothing was sent, so that nothing is counted.
+        known_usd: the part of an unknown cost that is known; the rest of what was held is in doubt.
     """
 
     project_id: int
@@ -91,6 +92,7 @@ class Spend:
     usd: float | None
     reservation: Reserved | None = None
     requests: int = 1
+    known_usd: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -201,7 +203,8 @@ def settle_spends(connection: Connection, spends: Sequence[Spend], *, now_ms: in
                 account, requests=spend.requests, spent_usd=spend.usd or 0.0, requests_unpriced=unpriced
             )
         elif connection.execute(delete(RESERVATION).where(RESERVATION.c.seq == held.seq)).rowcount:
-            more.plus(account, requests=spend.requests, **_settled(held.usd, held.uniform, spend.usd))
+            settled = _settled(held.usd, held.uniform, spend.usd, spend.known_usd)
+            more.plus(account, requests=spend.requests, **settled)
     _add(connection, more)
 
 
@@ -272,13 +275,15 @@ class _More(defaultdict[tuple[int, str, int], dict[str, float]]):
             account[name] = account.get(name, 0.0) + value
 
 
-def _settled(held_usd: float, uniform: bool, cost_usd: float | None) -> dict[str, float]:
+def _settled(
+    held_usd: float, uniform: bool, cost_usd: float | None, known_usd: float = 0.0
+) -> dict[str, float]:
     """Return what settling a reservation adds to its account; in full where the cost is unknown."""
     usd = held_usd if cost_usd is None else cost_usd
     more = {
         "reserved_usd": -held_usd,
         "spent_usd": usd,
-        "in_doubt_usd": held_usd if cost_usd is None else 0.0,
+        "in_doubt_usd": max(0.0, held_usd - known_usd) if cost_usd is None else 0.0,
     }
     if uniform:
         more |= {"uniform_reserved_usd": -held_usd, "uniform_spent_usd": usd}

@@ -7,7 +7,7 @@ after each request; critic.spending.budget keeps the accounts.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from critic.drivers.base import Case, Driver
+from critic.drivers.base import Case, Charge, Driver
 from critic.spending.budget import Budget
 from critic.spending.prices import Prices, cost_usd, load_prices, shipped_prices
 from ingest.errors import BadSettings
@@ -35,33 +35,28 @@ class Money:
         return at_most * price.batch_factor if batched else at_most
 
     def cost_usd(
-        self,
-        critic: str,
-        model_reported: str | None,
-        tokens: tuple[int | None, int | None, int | None],
-        at_ms: int,
-        *,
-        cache_write_tokens: int | None = None,
-        requests: float = 1,
-        batched: bool = False,
+        self, critic: str, came: Charge, at_ms: int, *, requests: float = 1, batched: bool = False
     ) -> float | None:
-        """Return what one answer cost; None where its price or tokens are unknown.
+        """Return what an answer cost, whatever it says; 0 where it was not charged, None where unknown.
 
         Args:
-            tokens: input (all), cached input, output.
-            cache_write_tokens, requests: see `Price.cost_usd`.
+            requests: see `Price.cost_usd`.
             batched: whether it came by a batch endpoint, at `Price.batch_factor`.
         """
+        if not came.charged:
+            return 0.0
         usd = cost_usd(
             critic,
-            model_reported,
-            *tokens,
+            came.model_reported,
+            came.input_tokens,
+            came.cached_input_tokens,
+            came.output_tokens,
             at_ms,
             prices=self.prices,
-            cache_write_tokens=cache_write_tokens,
+            cache_write_tokens=came.cache_write_tokens,
             requests=requests,
         )
-        price = self.prices.of(critic, model_reported, at_ms) if batched and usd else None
+        price = self.prices.of(critic, came.model_reported, at_ms) if batched and usd else None
         return usd if usd is None or price is None else usd * price.batch_factor
 
 

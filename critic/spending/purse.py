@@ -1,15 +1,15 @@
 """One lane's money: what its judgements may cost, have cost, and what is put off for want of it.
 
 Flow: critic.working.lane hands over what it leased -> `fund` reserves the most that each judgement can cost
--> judged, deferred or asked for again in a moment; afterwards `spent`, `unused` or `in_doubt` is what to
-book. A critic that runs on this machine costs nothing and is never held up here.
+-> judged, deferred or asked for again in a moment; afterwards `spent`, `unused`, `without_answer` or
+`in_doubt` is what to book. A critic that runs on this machine costs nothing and is never held up here.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-from critic.drivers.base import Answer, CannotJudge, Driver, Refused, Unusable, Usage, Verdict
+from critic.drivers.base import Charge, CriticError, Driver, Verdict
 from critic.queue.cases import Judgement
 from critic.queue.rows import NO_BUDGET, Finished, Retry
 from critic.spending.budget import DAY_MS, NoRoom, Reserved, Spend, Wanted, day_of, reserve
@@ -75,17 +75,15 @@ class Purse:
         return funded, unfunded
 
     def costs_usd(self, verdicts: Sequence[Verdict]) -> list[float | None]:
-        """Return what each verdict cost; None where that is unknown."""
-        return [self._cost_usd(verdict, len(verdicts)) for verdict in verdicts]
+        """Return what each verdict cost; 0 where it was not charged, None where that is unknown."""
+        return [
+            self._cost_usd(verdict, (getattr(verdict, "draws", None) or 1) / len(verdicts))
+            for verdict in verdicts
+        ]
 
-    def spent(
-        self, judgement: Judgement, verdicts: Sequence[Verdict], costs_usd: Sequence[float | None]
-    ) -> Spend | None:
+    def spent(self, judgement: Judgement, costs_usd: Sequence[float | None]) -> Spend | None:
         """Return what to book for an answered judgement; a cost that is unknown is booked in full."""
-        # A request that was turned down is not charged.
-        known = [0.0 if _turned_down(v) else usd for v, usd in zip(verdicts, costs_usd, strict=True)]
-        usd = None if any(cost is None for cost in known) else sum(cost or 0.0 for cost in known)
-        return self._spend(judgement, usd)
+        return self._spend(judgement, _sum(costs_usd))
 
     def unused(self, judgement: Judgement) -> Spend | None:
         """Return what to book where nothing was asked, or nothing was charged for."""
@@ -93,11 +91,13 @@ class Purse:
             return None
         return Spend(judgement.project_id, self._driver.name, 0.0, judgement.held, requests=0)
 
-    def partly(self, judgement: Judgement, spent: Usage) -> Spend | None:
-        """Return what to book where no answer came of several requests, and some of them were charged."""
-        tokens = (spent.input_tokens, None, spent.output_tokens)
-        usd = self._work.money.cost_usd(self._driver.name, None, tokens, self._work.clock_ms())
-        return self._spend(judgement, usd)
+    def without_answer(self, judgement: Judgement, error: CriticError) -> Spend | None:
+        """Return what to book where no score came: all that is held, what parts of it cost, or nothing."""
+        if error.in_doubt:
+            return self.in_doubt(judgement)
+        if not error.paid:
+            return self.unused(judgement)
+        return self._spend(judgement, _sum([self._cost_usd(came, 1) for came in error.paid]))
 
     def in_doubt(self, judgement: Judgement) -> Spend | None:
         """Return what to book where nobody knows what was charged: no answer came, or a bug ended it."""
@@ -108,19 +108,10 @@ class Purse:
             return None
         return Spend(judgement.project_id, self._driver.name, usd, judgement.held)
 
-    def _cost_usd(self, verdict: Verdict, rubrics: int) -> float | None:
+    def _cost_usd(self, came: Charge, requests: float) -> float | None:
         if not self._driver.leaves_machine:
             return 0.0
-        if not isinstance(verdict, Answer | Refused):
-            return None
-        return self._work.money.cost_usd(
-            self._driver.name,
-            verdict.model_reported,
-            (verdict.input_tokens, verdict.cached_input_tokens, verdict.output_tokens),
-            self._work.clock_ms(),
-            cache_write_tokens=verdict.cache_write_tokens,
-            requests=(getattr(verdict, "draws", None) or 1) / rubrics,
-        )
+        return self._work.money.cost_usd(self._driver.name, came, self._work.clock_ms(), requests=requests)
 
     def _deferred(self, judgement: Judgement, why: str, now_ms: int) -> list[Finished | Retry]:
         """Return rows that wait for the reset; a critic that costs nothing judges them meanwhile."""
@@ -145,7 +136,5 @@ class Purse:
         )
 
 
-def _turned_down(verdict: Verdict) -> bool:
-    return isinstance(verdict, CannotJudge) or (
-        isinstance(verdict, Refused | Unusable) and not verdict.charged
-    )
+def _sum(costs_usd: Sequence[float | None]) -> float | None:
+    return None if None in costs_usd else sum(cost or 0.0 for cost in costs_usd)

@@ -156,7 +156,7 @@ class Lane:
             judgement = self._ready.popleft()
             left_ms = judgement.rows[0].lease_until_ms - self._work.clock_ms()
             if left_ms < self._timeout_s * 1000:
-                self._give_back(judgement)
+                self._give_back_unasked(judgement)
                 continue
             task = group.create_task(self._judge(judgement))
             self._judging[task] = time.monotonic()
@@ -197,7 +197,7 @@ class Lane:
         except CriticUnavailable as error:
             self._not_answered(judgement, started_at, error)
         except CriticMisconfigured as error:
-            await self._pause(judgement, str(error))
+            await self._pause(judgement, error)
         except Exception as error:
             # A bug. This call's try counts, its neighbours' do not: else one bad call spends theirs.
             for row in judgement.rows:
@@ -209,7 +209,7 @@ class Lane:
             costs_usd = self._purse.costs_usd(verdicts)
             for (row, verdict), cost_usd in zip(pairs, costs_usd, strict=True):
                 self._hand_in(self._finished(row, verdict, judgement, answer_ms, cost_usd))
-            self._book(self._purse.spent(judgement, verdicts, costs_usd))
+            self._book(self._purse.spent(judgement, costs_usd))
 
     def _book(self, spend: Spend | None) -> None:
         if spend is not None:
@@ -227,12 +227,6 @@ class Lane:
         """Hand a case back for another try, or close it where its tries or a day are spent."""
         self._pace.not_answered(started_at)
         self._pace.obey(self._driver.limits, len(self._judging) - 1)
-        if error.blames_call:
-            self._book(self._purse.in_doubt(judgement))
-        elif error.spent is not None:
-            self._book(self._purse.partly(judgement, error.spent))
-        else:
-            self._book(self._purse.unused(judgement))
         now_ms = self._work.clock_ms()
         for row in judgement.rows:
             spent = row.attempts >= queue.ATTEMPTS_MAX if error.blames_call else False
@@ -242,10 +236,11 @@ class Lane:
             else:
                 wait_s = self._pace.wait_s(row.attempts, error.retry_after_s)
                 self._hand_in(self._later(row, wait_s, str(error), counts=error.blames_call))
+        self._book(self._purse.without_answer(judgement, error))
 
-    async def _pause(self, judgement: Judgement, reason: str) -> None:
+    async def _pause(self, judgement: Judgement, error: CriticMisconfigured) -> None:
         """Stop asking this critic, and let the next one have what waits for it."""
-        self._give_back(judgement)
+        self._give_back(judgement, self._purse.without_answer(judgement, error))
         name, now_ms = self._driver.name, self._work.clock_ms()
         if name in self._work.paused():
             return  # another judgement of the same moment has seen to it
@@ -256,7 +251,7 @@ class Lane:
         self._give_back_ready()
         log.error("%s is paused; /readyz and the pages say why", name)  # in words that may quote a key
         await self._work.write(
-            partial(pause_critic, critic=name, until_ms=until_ms, reason=reason, now_ms=now_ms)
+            partial(pause_critic, critic=name, until_ms=until_ms, reason=str(error), now_ms=now_ms)
         )
         await self._pass_on()
 
@@ -298,13 +293,16 @@ class Lane:
 
     def _give_back_ready(self) -> None:
         while self._ready:
-            self._give_back(self._ready.popleft())
+            self._give_back_unasked(self._ready.popleft())
 
-    def _give_back(self, judgement: Judgement) -> None:
-        """Hand back what was not asked, at once and uncounted."""
+    def _give_back_unasked(self, judgement: Judgement) -> None:
+        self._give_back(judgement, self._purse.unused(judgement))
+
+    def _give_back(self, judgement: Judgement, spend: Spend | None) -> None:
+        """Hand back what is to be asked anew, at once and uncounted."""
         for row in judgement.rows:
             self._hand_in(self._untouched(row))
-        self._book(self._purse.unused(judgement))
+        self._book(spend)
 
     def _untouched(self, row: Leased) -> Retry:
         return self._later(row, 0.0, None, counts=False)

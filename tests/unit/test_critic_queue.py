@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 
-from critic.queue import pauses, queue
+from critic import queue
+from critic.queue import pauses
 from critic.queue.rows import NO_OUTPUT, Finished, Leased, NewScore, Retry
 from ingest.store import OpenStore
 
