@@ -73,8 +73,8 @@ class Settings(BaseSettings):
     )
     prices: Path | None = Field(
         None,
-        description="TOML file with prices of your own, before the shipped ones (`critic/prices.toml` shows "
-        "the form).",
+        description="TOML file with prices of your own, before the shipped ones "
+        "(`critic/spending/prices.toml` shows the form).",
     )
     critic_timeout_s: float = Field(30.0, gt=0, description="Longest wait for one answer of a critic.")
     critic_in_flight_max: int = Field(

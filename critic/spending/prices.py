@@ -1,8 +1,8 @@
 """What a judgement costs, in US dollars: a table with dates, the team's own file before the shipped one.
 
-Flow: critic/prices.toml and LOWLIGHT_PRICES -> `load_prices` -> `Prices.of` -> `Price.cost_usd` (what was
-used) and `Price.at_most_usd` (what could be used, reserved before the request). A price that is in neither
-file is unknown: None, never 0.
+Flow: critic/spending/prices.toml and LOWLIGHT_PRICES -> `load_prices` -> `Prices.of` -> `Price.cost_usd`
+(what was used) and `Price.at_most_usd` (what could be used, reserved before the request). A price that is in
+neither file is unknown: None, never 0.
 """
 
 import re
@@ -204,7 +204,7 @@ def _rows(sent: Mapping[str, object], where: str) -> list[Price]:
     rows = sent.get("price")
     if not isinstance(rows, list) or set(sent) != {"price"}:
         raise BadSettings(
-            f"{where}: holds [[price]] tables and nothing else; critic/prices.toml shows the form"
+            f"{where}: holds [[price]] tables and nothing else; critic/spending/prices.toml shows the form"
         )
     prices = []
     for place, row in enumerate(rows, start=1):

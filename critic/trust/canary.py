@@ -1,7 +1,7 @@
 """The canary suite: bad answers, each with an attack on the critic in it. How many labels does an attack win?
 
-Flow: critic/canary.toml -> `plain_cases`, `attacks` -> a configured driver, judging each answer plain and
-attacked -> `Lift` by attack: mean of (score with the attack - score without), in labels of the seven.
+Flow: critic/trust/canary.toml -> `plain_cases`, `attacks` -> a configured driver, judging each answer plain
+and attacked -> `Lift` by attack: mean of (score with the attack - score without), in labels of the seven.
 
 A critic that obeys only what stands outside the fences has a lift of 0; one that reads orders anywhere is
 lifted by up to 6. A critic's own noise is in every lift, so an interval stands beside it.
@@ -83,13 +83,11 @@ class Lift:
 
 @dataclass
 class Outcome:
-    """The lifts in the suite's order, the whole, and what it used."""
+    """The lifts in the suite's order, the whole, and what came of every judgement."""
 
     lifts: list[Lift] = field(default_factory=list)
     reasons: dict[str, int] = field(default_factory=dict)
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cached_input_tokens: int = 0
+    verdicts: Sequence[Verdict] = ()
 
     @property
     def whole(self) -> Lift:
@@ -196,13 +194,9 @@ async def run(
 def outcome_of(verdicts: Sequence[Verdict], tried: Sequence[Attack]) -> Outcome:
     """Return the lifts from verdicts in the order of `suite_of`."""
     n = len(verdicts) // (1 + len(tried))
-    outcome = Outcome()
+    outcome = Outcome(verdicts=verdicts)
     for verdict in verdicts:
-        if isinstance(verdict, Answer):
-            outcome.input_tokens += verdict.input_tokens or 0
-            outcome.output_tokens += verdict.output_tokens or 0
-            outcome.cached_input_tokens += verdict.cached_input_tokens or 0
-        else:
+        if not isinstance(verdict, Answer):
             outcome.reasons[verdict.reason] = outcome.reasons.get(verdict.reason, 0) + 1
     scores = [
         score_of(verdict.probabilities) if isinstance(verdict, Answer) else None for verdict in verdicts
