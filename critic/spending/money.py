@@ -90,8 +90,8 @@ def money_for(settings: Settings, drivers: Sequence[Driver], at_ms: int) -> Mone
             raise BadSettings(
                 f"LOWLIGHT_CRITIC_BUDGET_USD: the price of {name} is not known, so no budget can be held. "
                 "Put it into a TOML file (critic/spending/prices.toml shows the form; 0 where the server is "
-                "your own) and name that file in LOWLIGHT_PRICES, or set budgets by critic and leave this one
-                out"
+                "your own) and name that file in LOWLIGHT_PRICES, or set budgets by critic and "
+                "leave this one out"
             )
         if not price.free:
             budgets[name] = Budget(usd, usd * settings.critic_uniform_share)
