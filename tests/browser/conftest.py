@@ -2,16 +2,12 @@
 
 import os
 import shutil
-import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
-import uvicorn
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 from api.app import create_app
@@ -19,6 +15,7 @@ from ingest.settings import Settings
 from ingest.store import OpenStore
 from tests.browser.rows import fill
 from tests.conftest import short_waits
+from tests.serving import serving
 from tests.setup_browser import find_browser
 
 ARGUMENTS = [
@@ -119,15 +116,6 @@ def _serve(folder: Path, database: Path) -> Iterator[Site]:
     settings: Settings = short_waits(path)
     store = OpenStore(settings.database_url)
     app = create_app(settings, store)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    assert httpx2.get(f"{url}/healthz").status_code == 200
-    yield Site(url, app)
-    server.should_exit = True
-    thread.join(10)
+    with serving(app, log_level="warning") as url:
+        yield Site(url, app)
     store.close()

@@ -1,6 +1,6 @@
 """What every loopback provider has: programmable faults, counts of what is in flight, a port.
 
-Flow: a test makes a `Provider` and serves it with `running` (uvicorn in a thread) -> the real SDK asks ->
+Flow: a test makes a `Provider` and serves it with `running` (`tests.serving`) -> the real SDK asks ->
 `answer` of the provider at hand, which ends in `respond`.
 """
 
@@ -8,19 +8,18 @@ import asyncio
 import contextlib
 import json
 import re
-import socket
-import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+
+from tests.serving import serving
 
 P = TypeVar("P", bound="Provider")
 
@@ -142,16 +141,6 @@ async def _dripping(content: bytes, drip_s: float) -> AsyncIterator[bytes]:
 @contextlib.contextmanager
 def running(provider: P) -> Iterator[P]:
     """Serve a provider on a free port of loopback; `provider.url` is what the SDK takes as its address."""
-    listening = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(provider.app, log_level="critical", lifespan="off", timeout_graceful_shutdown=0)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-    provider.url = f"http://127.0.0.1:{listening.getsockname()[1]}{provider.base_path}"
-    thread.start()
-    try:
+    with serving(provider.app) as address:
+        provider.url = address + provider.base_path
         yield provider
-    finally:
-        server.should_exit = True
-        server.force_exit = True
-        thread.join(5.0)
-        listening.close()
