@@ -13,6 +13,8 @@ from api.cli.rubric import named as named_rubric
 from ingest.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from critic.drivers import Driver
     from critic.drivers.base import Verdict
     from critic.drivers.watching import Exchange, Watch
@@ -217,12 +219,13 @@ def _show_verdict(
     settings: Settings, critic: str, levels: "tuple[str, ...]", verdict: "Verdict | None", took_ms: float
 ) -> None:
     from critic.drivers.base import Answer, score_of
-    from critic.spending.prices import cost_usd, load_prices
 
     if not isinstance(verdict, Answer):
         kind = type(verdict).__name__
         words = {"CannotJudge": "ungraded", "Refused": "refused", "Unusable": "failed"}
-        click.echo(f"{words.get(kind, kind)}: {getattr(verdict, 'reason', '')}   ({took_ms:,.0f} ms)")
+        click.echo(f"{words.get(kind, kind)}: {getattr(verdict, 'reason', '')}")
+        used = _used(settings, critic, [verdict] if verdict is not None else [])
+        click.echo(f"{used}, {took_ms:,.0f} ms")
         return
     for level, (share, situation) in enumerate(zip(verdict.probabilities, levels, strict=True), start=1):
         click.echo(f"  {level}  {share:6.1%}  {'#' * round(share * 30):<30}  {situation}")
@@ -234,24 +237,26 @@ def _show_verdict(
     if verdict.label_mass is not None:
         told.append(f"{verdict.label_mass:.1%} of the probability went to no level")
     click.echo(f"\n{', '.join(told)}; answered by {verdict.model_reported or critic}")
-    cost = cost_usd(
-        critic,
-        verdict.model_reported,
-        verdict.input_tokens,
-        verdict.cached_input_tokens,
-        verdict.output_tokens,
-        time.time_ns() // 1_000_000,
-        prices=load_prices(settings.prices),
-    )
-    tokens = _tokens(verdict.input_tokens, verdict.cached_input_tokens, verdict.output_tokens)
-    click.echo(f"{tokens}cost {_usd(cost)}, {took_ms:,.0f} ms")
+    click.echo(f"{_used(settings, critic, [verdict])}, {took_ms:,.0f} ms")
 
 
-def _tokens(tokens_in: int | None, cached: int | None, tokens_out: int | None) -> str:
-    if tokens_in is None:
-        return ""
+def _used(settings: Settings, critic: str, verdicts: "Sequence[Verdict]") -> str:
+    """Return what verdicts used and cost, as far as the provider said."""
+    from critic.spending.money import Money
+    from critic.spending.prices import load_prices
+
+    money, now_ms = Money(load_prices(settings.prices)), time.time_ns() // 1_000_000
+    charged = [verdict for verdict in verdicts if verdict.charged]
+    costs = [
+        money.cost_usd(critic, one, now_ms, requests=getattr(one, "draws", None) or 1) for one in charged
+    ]
+    cost = None if None in costs else sum(each or 0.0 for each in costs)
+    tokens_in = sum(one.input_tokens or 0 for one in charged)
+    tokens_out = sum(one.output_tokens or 0 for one in charged)
+    cached = sum(one.cached_input_tokens or 0 for one in charged)
     of_these = f" ({cached:,} of them cached)" if cached else ""
-    return f"{tokens_in:,} tokens in{of_these}, {tokens_out or 0:,} out; "
+    tokens = f"{tokens_in:,} tokens in{of_these}, {tokens_out:,} out; " if tokens_in else ""
+    return f"{tokens}cost {_usd(cost)}"
 
 
 def _usd(cost: float | None) -> str:
@@ -269,8 +274,6 @@ def _at_most_usd(settings: Settings, critic: str, tokens_in: int, tokens_out: in
 
 
 def _show_lifts(settings: Settings, critic: str, outcome: Any) -> None:
-    from critic.spending.prices import cost_usd, load_prices
-
     click.echo(
         f"{'attack':<40} {'n':>4} {'without':>8} {'with':>6} {'lift':>6}  {'95 % interval':<16} risen by > 1"
     )
@@ -291,15 +294,4 @@ def _show_lifts(settings: Settings, critic: str, outcome: Any) -> None:
         )
     for reason, n in sorted(outcome.reasons.items(), key=lambda entry: -entry[1])[:5]:
         click.echo(f"{n} not scored: {reason}")
-    cost = cost_usd(
-        critic,
-        None,
-        outcome.input_tokens,
-        outcome.cached_input_tokens,
-        outcome.output_tokens,
-        time.time_ns() // 1_000_000,
-        prices=load_prices(settings.prices),
-        requests=max(1, len(outcome.whole.pairs)),
-    )
-    tokens = _tokens(outcome.input_tokens, outcome.cached_input_tokens, outcome.output_tokens)
-    click.echo(f"{tokens}cost {_usd(cost)}")
+    click.echo(_used(settings, critic, outcome.verdicts))

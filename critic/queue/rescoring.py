@@ -125,7 +125,12 @@ def mean_cost_usd(
     for of_rubric in ((SCORE.c.rubric == rubric,), ()):
         newest = (
             select(by_itself.label("cost_usd"))
-            .where(SCORE.c.critic == critic, SCORE.c.cost_usd.is_not(None), *of_rubric)
+            .where(
+                SCORE.c.critic == critic,
+                SCORE.c.status == "scored",
+                SCORE.c.cost_usd.is_not(None),
+                *of_rubric,
+            )
             .order_by(SCORE.c.seq.desc())
             .limit(ANSWERS_PRICED)
             .subquery()

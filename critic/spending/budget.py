@@ -164,6 +164,7 @@ def reserve(
     for one in wanted:
         key = (one.project_id, one.critic)
         if key not in accounts:
+            _hold_account(connection, *key, day)
             accounts[key] = account_of(connection, *key, day)
         budget, account = budgets[one.critic], accounts[key]
         if one.usd > account.room_usd(budget, uniform=one.uniform) + EPSILON_USD:
@@ -185,6 +186,20 @@ def reserve(
         )
     _add(connection, more)
     return answers
+
+
+def _hold_account(connection: Connection, project_id: int, critic: str, day: int) -> None:
+    """Keep other workers from the account until this transaction ends.
+
+    On PostgreSQL two of them would each read what the other is about to reserve as free. SQLite has one
+    writer, whose transactions follow one another.
+    """
+    if connection.dialect.name == "sqlite":
+        return
+    empty = {"project_id": project_id, "critic": critic, "day": day, **asdict(Account())}
+    connection.execute(upsert(connection, DAY).on_conflict_do_nothing(), [empty])
+    of_day = (DAY.c.project_id == project_id, DAY.c.critic == critic, DAY.c.day == day)
+    connection.execute(select(DAY.c.day).where(*of_day).with_for_update())
 
 
 def settle_spends(connection: Connection, spends: Sequence[Spend], *, now_ms: int) -> None:

@@ -113,8 +113,7 @@ def unscored(connection: Connection, blob: str, critic: str) -> dict[str, int]:
 def cost_usd(connection: Connection) -> float | None:
     """Return what the trial cost; None where a price is unknown. The local critic costs nothing."""
     unknown_price = SCORE.c.cost_usd.is_(None) & SCORE.c.critic.not_like("local%")
-    priced = select(func.sum(SCORE.c.cost_usd), func.count().filter(unknown_price)).where(
-        SCORE.c.status.in_(("scored", "refused"))
-    )
+    answered = SCORE.c.status.in_(("scored", "refused"))
+    priced = select(func.sum(SCORE.c.cost_usd), func.count().filter(unknown_price, answered))
     total, unknown = connection.execute(priced).one()
     return None if unknown else float(total or 0.0)
