@@ -113,7 +113,9 @@ class CallsQuery(PagedQuery):
     user: Text | None = Field(None, description="The application's id of a user.")
     session: Text | None = Field(None, description="The application's id of a session.")
     signal: Text | None = Field(None, description="Calls with at least one signal of this kind.")
-    min_latency_ms: float | None = Field(None, ge=0, description="Only calls that took at least this long.")
+    min_latency_ms: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="Only calls that took at least this long."
+    )
     q: Text | None = Field(None, description="Text to find in inputs and outputs; ASCII case is ignored.")
 
 

@@ -20,6 +20,7 @@ from api.casework import doing as case_doing
 from api.casework.doing import BODIES
 from api.deps import SettingsDep, StoreDep
 from api.door.gate import check_own_page, content_type, read_body
+from api.door.short_bodies import check_short
 from api.errors import Refused
 from api.routes import pages
 from dashboards.filters import WeekId
@@ -30,8 +31,6 @@ from ingest.store import Store
 from ingest.tables import DEFAULT_PROJECT
 from outliers.casework.case_actions import BadPick, CannotDo, NoCase
 
-#: A root cause of ten thousand characters, each escaped as twelve.
-FORM_BYTES_MAX = 256 * 1024
 FIELDS_MAX = 20
 #: How long a browser keeps the reader's own name.
 WHO_KEPT_S = 400 * 86_400
@@ -78,16 +77,14 @@ async def _fields(request: Request) -> dict[str, str]:
     """Return what a form holds, by field.
 
     Raises:
-        Refused: 415 for anything but a plain form, 413 where it is too large, 400 where it cannot be read.
+        Refused: 415 for anything but a plain form, 413 where it is long, 400 where it cannot be read.
     """
     kind = content_type(request)
     if kind != "application/x-www-form-urlencoded":
         raise Refused(
             415, "not_a_form", f"Content-Type is {kind[:100]!r}; programs post JSON to /v1/cases/... instead."
         )
-    length = request.headers.get("content-length", "")
-    if not length.isdigit() or int(length) > FORM_BYTES_MAX:
-        raise Refused(413, "too_large", f"A form holds at most {FORM_BYTES_MAX >> 10} KiB.")
+    check_short(request)
     body = await read_body(request)
     try:
         pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=FIELDS_MAX)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
-from fastapi.routing import APIRoute
 
 from api.casework import doing as case_doing
 from api.casework.doing import (
@@ -22,31 +21,21 @@ from api.casework.doing import (
     VerifiedBody,
 )
 from api.deps import SettingsDep, StoreDep
+from api.door.short_bodies import ShortJsonRoute
 from api.errors import Refused
 from dashboards.filters import WeekId
 from dashboards.queries.cases import CaseShown, case_shown
 from ingest.tables import DEFAULT_PROJECT
 from outliers.casework.case_actions import BadPick, CannotDo, NoCase
 
-#: A root cause of ten thousand characters, escaped, with room to spare.
-BODY_BYTES_MAX = 256 * 1024
 
-
-class _CaseRoute(APIRoute):
+class _CaseRoute(ShortJsonRoute):
     """A route whose errors from below become the one JSON shape."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
 
         async def _answer(request: Request) -> Response:
-            kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-            if kind != "application/json":
-                raise Refused(415, "not_json", f"Content-Type is {kind[:100]!r}; send application/json.")
-            length = request.headers.get("content-length", "")
-            if not length.isdigit() or int(length) > BODY_BYTES_MAX:
-                raise Refused(
-                    413, "too_large", f"Send at most {BODY_BYTES_MAX >> 10} KiB, with their length."
-                )
             try:
                 return await handler(request)
             except BadPick as error:

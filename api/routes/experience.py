@@ -13,12 +13,13 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.deps import StoreDep
+from api.door.short_bodies import ShortJsonRoute
 from api.errors import Refused
 from ingest.tables import DEFAULT_PROJECT
 from outliers.experience.fit import Fit, keep_fit, newest_fit, reset_fit
 from outliers.experience.parts import PARTS, WEIGHTS
 
-router = APIRouter(prefix="/v1/experience", tags=["experience"])
+router = APIRouter(prefix="/v1/experience", tags=["experience"], route_class=ShortJsonRoute)
 
 
 @dataclass(frozen=True)

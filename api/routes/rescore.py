@@ -13,6 +13,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.deps import SettingsDep, StoreDep
+from api.door.short_bodies import ShortJsonRoute
 from api.errors import Refused
 from critic import drivers
 from critic.drivers.batching import Batching, no_batch_reason
@@ -24,7 +25,7 @@ from ingest.store import Store
 from ingest.tables import DEFAULT_PROJECT
 from rubrics import Rubric, load_rubrics
 
-router = APIRouter(prefix="/v1", tags=["critic"])
+router = APIRouter(prefix="/v1", tags=["critic"], route_class=ShortJsonRoute)
 
 
 class RescoreAsked(BaseModel):

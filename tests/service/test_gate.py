@@ -150,6 +150,31 @@ def test_gzip_in_several_members_counts_together(client: httpx.Client) -> None:
     assert client.post("/v1/calls", content=halves, headers=headers).status_code == 200
 
 
+SHORT = ["/v1/rescore", "/v1/experience", "/v1/cases/2026-W46/note", "/cases/2026-W46/note"]
+
+
+@pytest.mark.parametrize("path", SHORT)
+def test_what_persons_send_is_short(client: httpx.Client, service_url: str, path: str) -> None:
+    """A body of 40 MB was read for a fit; a form of 64 KiB unpacked to 64 MiB, which came back as a page."""
+    kind = JSON if path.startswith("/v1/") else {"Content-Type": "application/x-www-form-urlencoded"}
+    headers = {**kind, "Origin": service_url, "Accept": "application/json"}
+    bomb = gzip.compress(b"note=" + b"x" * (32 << 20))
+    packed = {**headers, "Content-Encoding": "gzip"}
+    assert client.post(path, content=b" " * (300 << 10), headers=headers).status_code == 413
+    assert client.post(path, content=iter([b"{", b"}"]), headers=headers).status_code == 413
+    assert client.post(path, content=bomb, headers=packed).status_code == 415
+    assert (
+        client.post(path, content=b"{}", headers={**headers, "Content-Type": "text/plain"}).status_code == 415
+    )
+
+
+def test_a_filter_that_is_no_number_of_milliseconds(client: httpx.Client) -> None:
+    """As a float "9" times 400 is infinite, and the page could not write that in words."""
+    for path in ("/calls", "/calls.json", "/v1/calls"):
+        answer = client.get(path, params={"min_latency_ms": "9" * 400})
+        assert answer.status_code == 422, path
+
+
 def test_an_unknown_address_and_a_wrong_method(client: httpx.Client) -> None:
     assert refusal(client.get("/v1/nothing"))[0] == 404
     assert refusal(client.put("/v1/calls", content=EMPTY, headers=JSON))[0] == 405
