@@ -8,6 +8,7 @@ The index (project, week, p_bad) is walked from its top, a week at a time, so a 
 it shows. A person's other calls are then counted through the index on users.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import merge
@@ -26,6 +27,8 @@ _call, _slice, _experience, _user = columns(Call), columns(Slice), columns(Exper
 
 #: Most rows of one page.
 LIMIT_MAX = 1000
+#: Keys of rows are below it: a database refuses larger integers.
+SEQ_END = 2**63
 #: Calls read at once while looking for the next persons, beyond two for each that is wanted.
 _STRIDE = 20
 
@@ -96,7 +99,9 @@ class WorstSession:
 
 
 @dataclass(frozen=True)
-class _Window:
+class RankedWindow:
+    """A window [since, until) of one project, and the ISO weeks of it that hold ranked calls."""
+
     project_id: int
     since_ms: int
     until_ms: int
@@ -119,7 +124,7 @@ def worst_calls(
         BadCursor: not one of ours.
     """
     limit = max(1, min(limit, LIMIT_MAX))
-    window = _window(connection, project_id, since_ms, until_ms, zone)
+    window = ranked_window(connection, project_id, since_ms, until_ms, zone)
     rows = _top(connection, window, _read_cursor(cursor), limit + 1)
     shown = rows[:limit]
     more = _cursor_at(shown[-1].p_bad, shown[-1].seq) if len(rows) > limit else None
@@ -141,7 +146,7 @@ def worst_users(
     Raises:
         BadCursor: not one of ours.
     """
-    window = _window(connection, project_id, since_ms, until_ms, zone)
+    window = ranked_window(connection, project_id, since_ms, until_ms, zone)
     found, more = _worst_of(connection, window, "user_id", limit, cursor)
     names = [worst.user_id for worst, _n, _n_bad in found]
     first_seen: dict[str | None, int] = dict(
@@ -173,7 +178,7 @@ def worst_sessions(
     Raises:
         BadCursor: not one of ours.
     """
-    window = _window(connection, project_id, since_ms, until_ms, zone)
+    window = ranked_window(connection, project_id, since_ms, until_ms, zone)
     found, more = _worst_of(connection, window, "session_id", limit, cursor)
     rows = (
         WorstSession(worst.session_id or "", worst.p_bad, n, n_bad, worst, worst.user_id)
@@ -197,7 +202,7 @@ def calls_by_seq(connection: Connection, seqs: Sequence[int]) -> list[WorstCall]
 
 
 def _worst_of(
-    connection: Connection, window: _Window, key: str, limit: int, cursor: str | None
+    connection: Connection, window: RankedWindow, key: str, limit: int, cursor: str | None
 ) -> tuple[list[tuple[WorstCall, int, int]], str | None]:
     """Walk down the calls until `limit` persons or sessions are found: (worst call, n, n bad) each.
 
@@ -232,7 +237,7 @@ def _worst_of(
 
 
 def _counts(
-    connection: Connection, window: _Window, key: str, names: Sequence[str]
+    connection: Connection, window: RankedWindow, key: str, names: Sequence[str]
 ) -> dict[str, tuple[float, int, int]]:
     """Return for each person or session its worst P(bad) in the window, its calls, the bad ones."""
     column = _call.c[key]
@@ -240,7 +245,7 @@ def _counts(
     rows = connection.execute(
         select(column, func.max(_experience.c.p_bad), func.count(), bad)
         .join(_experience, _experience.c.call_seq == _call.c.seq)
-        .where(_inside(window), column.in_(names))
+        .where(inside(window), column.in_(names))
         .group_by(column)
     )
     return {name: (p_bad, n, n_bad) for name, p_bad, n, n_bad in rows}
@@ -248,7 +253,7 @@ def _counts(
 
 def _shown_before(
     connection: Connection,
-    window: _Window,
+    window: RankedWindow,
     key: str,
     name: str,
     p_bad: float,
@@ -260,12 +265,13 @@ def _shown_before(
     latest = connection.execute(
         select(func.max(_call.c.seq))
         .join(_experience, _experience.c.call_seq == _call.c.seq)
-        .where(_inside(window), _call.c[key] == name, _experience.c.p_bad == p_bad)
+        .where(inside(window), _call.c[key] == name, _experience.c.p_bad == p_bad)
     ).scalar_one()
     return bool(latest >= start[1])
 
 
-def _inside(window: _Window) -> ColumnElement[bool]:
+def inside(window: RankedWindow) -> ColumnElement[bool]:
+    """Return the condition that a call lies in the window, for a statement led by another index."""
     # A sum is in no index: without it SQLite walks every call of the window instead of the worst ones, or
     # instead of a person's (ten times slower at 100,000 calls).
     started_at_ms = _call.c.started_at_ms + 0
@@ -277,7 +283,7 @@ def _inside(window: _Window) -> ColumnElement[bool]:
 
 
 def _top(
-    connection: Connection, window: _Window, below: tuple[float, int] | None, limit: int
+    connection: Connection, window: RankedWindow, below: tuple[float, int] | None, limit: int
 ) -> list[WorstCall]:
     """Return the worst calls strictly below a (p_bad, seq)."""
     by_week = [
@@ -291,7 +297,7 @@ def _top(
 
 
 def _top_of(
-    connection: Connection, window: _Window, below: tuple[float, int] | None, limit: int, key: str
+    connection: Connection, window: RankedWindow, below: tuple[float, int] | None, limit: int, key: str
 ) -> list[tuple[float, int, str]]:
     """Return (p_bad, seq, name) of the worst calls strictly below a (p_bad, seq) that name one."""
     named = (
@@ -307,14 +313,14 @@ def _top_of(
 
 
 def _of_week(
-    wanted: Select[Any], window: _Window, week: str, below: tuple[float, int] | None, limit: int
+    wanted: Select[Any], window: RankedWindow, week: str, below: tuple[float, int] | None, limit: int
 ) -> Select[Any]:
     """Cut a selection of ranked calls to a week's worst, in the order of the index."""
     wanted = (
         wanted.where(
             _experience.c.project_id == window.project_id,
             _experience.c.week == week,
-            _inside(window),
+            inside(window),
         )
         .order_by(_experience.c.p_bad.desc(), _experience.c.call_seq.desc())
         .limit(limit)
@@ -355,7 +361,9 @@ def _as_call(row: Row[Any]) -> WorstCall:
     return WorstCall(**fields)
 
 
-def _window(connection: Connection, project_id: int, since_ms: int, until_ms: int, zone: ZoneInfo) -> _Window:
+def ranked_window(
+    connection: Connection, project_id: int, since_ms: int, until_ms: int, zone: ZoneInfo
+) -> RankedWindow:
     """Name the weeks of a window that may hold ranked calls, so that one of decades costs no more."""
     ranked = _experience.c.project_id == project_id
     first, last = (
@@ -363,10 +371,10 @@ def _window(connection: Connection, project_id: int, since_ms: int, until_ms: in
         for end in (func.min, func.max)
     )
     if first is None or last is None:
-        return _Window(project_id, since_ms, until_ms, ())
+        return RankedWindow(project_id, since_ms, until_ms, ())
     began_ms, ended_ms = week_by_id(first, zone).since_ms, week_by_id(last, zone).until_ms
     weeks = weeks_between(max(since_ms, began_ms), min(until_ms, ended_ms), zone)
-    return _Window(project_id, since_ms, until_ms, tuple(week.id for week in weeks))
+    return RankedWindow(project_id, since_ms, until_ms, tuple(week.id for week in weeks))
 
 
 def _cursor_at(p_bad: float, seq: int) -> str:
@@ -378,6 +386,9 @@ def _read_cursor(cursor: str | None) -> tuple[float, int] | None:
         return None
     p_bad, _, seq = cursor.partition("_")
     try:
-        return float(p_bad), int(seq)
+        place = float(p_bad), int(seq)
     except ValueError:
-        raise BadCursor(f"{cursor!r} is no cursor of this list; start again without one.") from None
+        place = (math.nan, 0)
+    if not (math.isfinite(place[0]) and 0 <= place[1] < SEQ_END):
+        raise BadCursor(f"{cursor!r} is no cursor of this list; start again without one.")
+    return place
