@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from critic.tables import GuardReading, RubricVersion, Score
 from ingest.tables import Call, Signal, columns
@@ -36,6 +36,7 @@ class Known:
     project_id: int
     slice_id: int
     week: Week
+    sample_rate: float
     evidence: Evidence
     parts_before: Mapping[str, Mapping[str, Any]] | None
 
@@ -64,6 +65,7 @@ def evidence_of(
             _call.c.outcome,
             _call.c.error_type,
             _call.c.latency_ms,
+            _call.c.sample_rate,
         ).where(_call.c.seq.in_(seqs))
     ).all()
     ranked = connection.execute(
@@ -79,6 +81,7 @@ def evidence_of(
             slices_of_week[week].add(call.slice_id)
     usual = {week: history.p95_ms(connection, week, slices) for week, slices in slices_of_week.items()}
     graded = _graded(connection, seqs, critics)
+    left_out = _left_out(connection, seqs)
     readings = connection.execute(
         select(_guard.c.call_seq, _guard.c.p_fail, _guard.c.kind).where(_guard.c.call_seq.in_(seqs))
     )
@@ -94,11 +97,14 @@ def evidence_of(
             latency_ms=call.latency_ms,
             latency_p95_ms=usual.get(week, {}).get(call.slice_id) if p95_ms is None else p95_ms,
             graded=tuple(graded.get(call.seq, {}).values()),
+            left_out=call.seq in left_out,
             guard_p_fail=p_fail,
             guard_kind=kind,
             signals=tuple(signals.get(call.seq, ())),
         )
-        known.append(Known(call.seq, call.project_id, call.slice_id, week, evidence, parts_before))
+        known.append(
+            Known(call.seq, call.project_id, call.slice_id, week, call.sample_rate, evidence, parts_before)
+        )
     return known
 
 
@@ -122,18 +128,31 @@ def _graded(
             _score.c.critic,
             _score.c.p1,
             _score.c.p2,
+            _score.c.inclusion,
         )
         .where(_score.c.call_seq.in_(seqs), _score.c.status == "scored", _score.c.occasion == "")
         .order_by(_score.c.seq)
     )
     best: dict[int, dict[str, Graded]] = defaultdict(dict)
     places: dict[tuple[int, str], tuple[int, int]] = {}
-    for seq, rubric, blob, critic, p1, p2 in rows:
+    for seq, rubric, blob, critic, p1, p2, inclusion in rows:
         place = (first_used.get(blob, 0), -order.get(critic, len(order)))
         if place >= places.get((seq, rubric), (-1, -len(order) - 1)):
             places[seq, rubric] = place
-            best[seq][rubric] = Graded(rubric, critic, min(1.0, p1 + p2))
+            best[seq][rubric] = Graded(rubric, critic, min(1.0, p1 + p2), inclusion)
     return best
+
+
+def _left_out(connection: Connection, seqs: Sequence[int]) -> frozenset[int]:
+    """Return the calls that a critic's sample left out, and that no sampled answer is kept of."""
+    return frozenset(
+        connection.scalars(
+            select(_score.c.call_seq)
+            .where(_score.c.call_seq.in_(seqs), _score.c.occasion == "", _score.c.inclusion < 1)
+            .group_by(_score.c.call_seq)
+            .having(func.count().filter(_score.c.status != "skipped") == 0)
+        )
+    )
 
 
 def _signals(connection: Connection, seqs: Sequence[int]) -> dict[int, list[SignalSeen]]:

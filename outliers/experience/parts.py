@@ -11,7 +11,7 @@ docs/decisions/0006-experience-is-a-probability-with-parts.md.
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 PARTS = ("critic", "signals", "latency", "error")
@@ -63,6 +63,8 @@ class Part:
     share: float
     known: bool
     detail: str = ""
+    #: how many calls it stands for in its slice's mean; see `Seen`
+    stands_for: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -77,11 +79,16 @@ class SignalSeen:
 
 @dataclass(frozen=True)
 class Graded:
-    """One critic's usable answer about a call: P(level <= 2) under a rubric, 0..1."""
+    """One critic's usable answer about a call: P(level <= 2) under a rubric, 0..1.
+
+    Attributes:
+        inclusion: the probability with which the critic's sample took the call in; 1 where it takes all.
+    """
 
     rubric: str
     critic: str
     p_low: float
+    inclusion: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -90,6 +97,7 @@ class Evidence:
 
     Attributes:
         graded: at most one answer a rubric: the newest version's, by the first critic that scored.
+        left_out: whether a critic's sample left the call out, so that others stand for it.
         guard_p_fail: the guard's probability of a failure that can be seen.
         guard_kind: its likeliest kind.
         latency_ms: until the answer was complete, failed or aborted.
@@ -101,6 +109,7 @@ class Evidence:
     latency_ms: float | None = None
     latency_p95_ms: float | None = None
     graded: tuple[Graded, ...] = ()
+    left_out: bool = False
     guard_p_fail: float | None = None
     guard_kind: str | None = None
     signals: tuple[SignalSeen, ...] = ()
@@ -116,18 +125,28 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Seen:
-    """How bad one part was, before it is weighed: `b` None where nothing is known."""
+    """How bad one part was, before it is weighed: `b` None where nothing is known.
+
+    Attributes:
+        stands_for: how many calls of its slice it speaks for in a mean: 1 / inclusion of a sampled answer,
+            0 for a call that was left out of the sample, as those in it stand for it (Horvitz & Thompson
+            1952). What a critic with a budget judges is worse than the rest, and must not count for more.
+    """
 
     b: float | None
     detail: str = ""
+    stands_for: float = 1.0
 
 
 @dataclass
 class SliceMeans:
-    """Running means of each part's b by slice; what a missing part is taken for.
+    """Running weighted means of each part's b by slice; what a missing part is taken for.
 
     A slice with fewer than `ENOUGH` known calls takes the mean of all, and where nothing at all is known the
     critic's part is the expected base rate and any other part 0.
+
+    Attributes:
+        sums: weighted sum of b, sum of weights, calls that have one.
     """
 
     base_rate: float
@@ -135,19 +154,22 @@ class SliceMeans:
 
     ENOUGH = 20
 
-    def add(self, slice_id: int, part: str, total: float, n: int = 1) -> None:
-        """Count `n` calls of a slice whose b sum to `total`."""
+    def add(self, slice_id: int, part: str, b: float, *, stands_for: float = 1.0, n: int = 1) -> None:
+        """Count `n` calls of a slice alike; -1 takes one out again."""
+        if not stands_for:
+            return
         for key in ((slice_id, part), (None, part)):
-            cell = self.sums.setdefault(key, [0.0, 0])
-            cell[0] += total
-            cell[1] += n
+            cell = self.sums.setdefault(key, [0.0, 0.0, 0])
+            cell[0] += n * stands_for * b
+            cell[1] += n * stands_for
+            cell[2] += n
 
     def mean(self, slice_id: int, part: str) -> float:
         """Return what an unknown part of a call in this slice is taken for, 0..1."""
         for key, enough in (((slice_id, part), self.ENOUGH), ((None, part), 1)):
-            total, n = self.sums.get(key, (0.0, 0))
-            if n >= enough:
-                return min(1.0, max(0.0, total / n))
+            total, weight, n = self.sums.get(key, (0.0, 0.0, 0))
+            if n >= enough and weight > 0:
+                return min(1.0, max(0.0, total / weight))
         return self.base_rate if part == "critic" else 0.0
 
 
@@ -195,6 +217,7 @@ def rank(
             share=round(logs[name] / total, 4) if total else 0.0,
             known=seen[name].b is not None,
             detail=seen[name].detail,
+            stands_for=seen[name].stands_for,
         )
         for name in PARTS
     )
@@ -222,7 +245,15 @@ def polarity_of(signal: SignalSeen, polarity: Mapping[str, float]) -> float:
 def parts_from_json(kept: Mapping[str, Mapping[str, Any]]) -> tuple[Part, ...]:
     """Return the parts as `Experience.parts` keeps them, the largest share first."""
     parts = (
-        Part(name, cell["b"], cell["w"], cell["share"], cell["known"], cell.get("detail", ""))
+        Part(
+            name,
+            cell["b"],
+            cell["w"],
+            cell["share"],
+            cell["known"],
+            cell.get("detail", ""),
+            cell.get("stands_for", 1.0),
+        )
         for name, cell in kept.items()
     )
     return tuple(sorted(parts, key=lambda part: -part.share))
@@ -237,6 +268,8 @@ def parts_as_json(parts: Iterable[Part]) -> dict[str, dict[str, Any]]:
             "share": part.share,
             "known": part.known,
             "detail": part.detail,
+            # nearly always 1, and then not worth its bytes
+            **({} if part.stands_for == 1.0 else {"stands_for": round(part.stands_for, 4)}),
         }
         for part in parts
     }
@@ -252,12 +285,13 @@ def _critic(evidence: Evidence, rubric_weights: Mapping[str, float]) -> Seen:
     for graded in evidence.graded:
         b = min(1.0, rubric_weights.get(graded.rubric, 1.0) * graded.p_low)
         if worst.b is None or b > worst.b:
-            worst = Seen(b, graded.rubric)
+            worst = Seen(b, graded.rubric, 1.0 / graded.inclusion)
     by_others = any(graded.critic != "local" for graded in evidence.graded)
     if evidence.guard_p_fail is not None and not by_others and evidence.guard_p_fail >= (worst.b or 0.0):
         kind = evidence.guard_kind if evidence.guard_p_fail >= KIND_NAMED_FROM else None
-        return Seen(evidence.guard_p_fail, kind or "")
-    return worst
+        worst = Seen(evidence.guard_p_fail, kind or "")
+    # Whoever judged it instead, the calls of the sample stand for it.
+    return replace(worst, stands_for=0.0) if evidence.left_out else worst
 
 
 def _signals(signals: tuple[SignalSeen, ...], polarity: Mapping[str, float]) -> Seen:

@@ -96,12 +96,12 @@ def new_ranking(settings: Settings, connection: Connection) -> Ranking:
     ranking = Ranking(settings, weights)
     newest = connection.execute(select(func.max(_experience.c.call_seq))).scalar() or 0
     rows = connection.execute(
-        select(_experience.c.project_id, _call.c.slice_id, _experience.c.parts)
+        select(_experience.c.project_id, _call.c.slice_id, _call.c.sample_rate, _experience.c.parts)
         .join(_call, _call.c.seq == _experience.c.call_seq)
         .where(_experience.c.call_seq > newest - MEANS_FROM)
     )
-    for project_id, slice_id, parts in rows:
-        _count(ranking.means_of(project_id), slice_id, parts, 1)
+    for project_id, slice_id, sample_rate, parts in rows:
+        _count(ranking.means_of(project_id), slice_id, parts, sample_rate, 1)
     return ranking
 
 
@@ -161,9 +161,12 @@ def ranked_rows(connection: Connection, ranking: Ranking, seqs: Sequence[int]) -
     for call, parts in zip(known, seen, strict=True):
         means = ranking.means_of(call.project_id)
         if call.parts_before is not None:
-            _count(means, call.slice_id, call.parts_before, -1)
-        now = {name: {"b": part.b, "known": part.b is not None} for name, part in parts.items()}
-        _count(means, call.slice_id, now, 1)
+            _count(means, call.slice_id, call.parts_before, call.sample_rate, -1)
+        now = {
+            name: {"b": part.b, "known": part.b is not None, "stands_for": part.stands_for}
+            for name, part in parts.items()
+        }
+        _count(means, call.slice_id, now, call.sample_rate, 1)
     rows = []
     for call, parts in zip(known, seen, strict=True):
         praise = praise_of(call.evidence.signals, settings.signal_polarity)
@@ -316,14 +319,19 @@ def _fill_latency(store: Store, ranking: Ranking, project_id: int, week_id: str)
     return filled
 
 
-def _count(means: SliceMeans, slice_id: int, parts: Mapping[str, Mapping[str, Any]], n: int) -> None:
+def _count(
+    means: SliceMeans, slice_id: int, parts: Mapping[str, Mapping[str, Any]], sample_rate: float, n: int
+) -> None:
     """Count a call's known parts in the means, or take them out (n = -1).
+
+    A call that was sent as one of many (`sample_rate`) stands for them all.
 
     Silence counts as 0 in the mean of the signals: most users never say anything, and the mean of those who
     do would make every silent call look half bad.
     """
     for name, part in parts.items():
         if part["known"]:
-            means.add(slice_id, name, n * part["b"], n)
+            stands_for = part.get("stands_for", 1.0) / sample_rate
+            means.add(slice_id, name, part["b"], stands_for=stands_for, n=n)
         elif name == "signals":
-            means.add(slice_id, name, 0.0, n)
+            means.add(slice_id, name, 0.0, stands_for=1.0 / sample_rate, n=n)

@@ -145,3 +145,28 @@ def test_a_failed_call_is_bad_whatever_else_is_unknown() -> None:
 )
 def test_polarity(signal: SignalSeen, own: dict[str, float], expected: float) -> None:
     assert polarity_of(signal, own) == expected
+
+
+def test_what_a_biased_sample_saw_does_not_move_a_slices_mean() -> None:
+    """A critic with a budget judges all 10 bad calls of 110 and a tenth of the 100 good ones."""
+    means = SliceMeans(base_rate=0.02)
+    judged = [(0.9, 1.0)] * 10 + [(0.0, 0.1)] * 10
+    for p_low, inclusion in judged:
+        seen = see(Evidence("answered", graded=(Graded("tone", "openai:m", p_low, inclusion),)), {}, {})
+        critic = seen["critic"]
+        means.add(1, "critic", critic.b or 0.0, stands_for=critic.stands_for)
+    for _ in range(90):
+        # The guard read what the sample left out; the sampled ones stand for it already.
+        left_out = see(Evidence("answered", guard_p_fail=0.5, left_out=True), {}, {})["critic"]
+        means.add(1, "critic", left_out.b or 0.0, stands_for=left_out.stands_for)
+    assert means.mean(1, "critic") == pytest.approx(10 * 0.9 / 110)
+
+
+def test_a_call_taken_out_of_a_mean_leaves_what_the_others_said() -> None:
+    means = SliceMeans(base_rate=0.02)
+    for b in (0.2, 0.4):
+        means.add(1, "critic", b, stands_for=5.0)
+    means.add(1, "critic", 0.4, stands_for=5.0, n=-1)
+    assert means.mean(1, "critic") == pytest.approx(0.2)
+    means.add(1, "critic", 0.2, stands_for=5.0, n=-1)
+    assert means.mean(1, "critic") == 0.02, "nothing is known any more"

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import func, insert, select, update
 
-from critic.tables import GuardReading
+from critic.tables import GuardReading, Score
 from ingest.errors import WriterBusy
 from ingest.settings import Settings
 from ingest.store import OpenStore
@@ -173,3 +173,41 @@ def test_a_call_without_latency_is_unknown_and_not_fast(store: OpenStore, settin
     )
     refresh_experience(store, settings)
     assert not read(store, "call-81")[1]["latency"].known
+
+
+def test_an_unknown_call_is_taken_for_the_slices_mean_and_not_for_the_samples(
+    store: OpenStore, settings: Settings
+) -> None:
+    """Of 60 calls the critic judged the 10 bad ones for certain and 5 of 50 good ones, each with p = .1."""
+    store.write(partial(put_calls, calls=calls(60, p_fail=0.3) + calls(1)))
+    for seq in range(1, 16):
+        bad = seq <= 10
+        store.write(
+            partial(
+                put_score, call_seq=seq, probabilities=BAD if bad else GOOD, critic="openai:m", changed=seq
+            )
+        )
+    scores = columns(Score)
+    left_out = [
+        {
+            "call_seq": seq,
+            "rubric": "faithfulness",
+            "rubric_blob": "b1",
+            "view_blob": "v",
+            "critic": "openai:m",
+        }
+        | {"status": "skipped", "created_at_ms": 0}
+        for seq in range(16, 61)
+    ]
+
+    def _sample(connection: Any) -> None:
+        connection.execute(insert(scores), left_out)
+        connection.execute(update(scores).where(scores.c.call_seq > 10).values(inclusion=0.1))
+
+    store.write(_sample)
+    refresh_experience(store, settings)
+    _, parts = read(store, "call-61")
+    assert not parts["critic"].known
+    assert parts["critic"].b == pytest.approx(10 * 0.9 / 60, abs=1e-3)
+    assert read(store, "call-16")[1]["critic"].stands_for == 0.0
+    assert read(store, "call-11")[1]["critic"].stands_for == pytest.approx(10)
