@@ -9,6 +9,7 @@ import datetime
 import decimal
 import enum
 import math
+import reprlib
 from collections import namedtuple
 from typing import Any
 
@@ -79,6 +80,20 @@ class Point:
 Pair = namedtuple("Pair", "left right")
 CYCLE: list[Any] = [1]
 CYCLE.append(CYCLE)
+
+
+class Named(dict[str, Any]):
+    """Arguments by name; hypothesis cannot show what lies 900 levels deep."""
+
+    def __repr__(self) -> str:
+        return reprlib.repr(dict(self))
+
+
+class Unnamed(list[Any]):
+    """Arguments by place; see `Named`."""
+
+    def __repr__(self) -> str:
+        return reprlib.repr(list(self))
 
 
 def nested(levels: int) -> Any:
@@ -289,3 +304,12 @@ SIGNALLED: dict[str, Any] = {
     **dict.fromkeys(("value", "value_min", "value_max"), NUMBER | st.integers(-6, 11)),
     **{"comment": NAME, "at": TIME, "no_such_argument": ANYTHING},
 }
+
+
+def any_of(arguments: dict[str, Any]) -> Any:
+    """Some of these arguments."""
+    return st.fixed_dictionaries({}, optional=arguments).map(Named)
+
+
+#: Arguments without a name.
+UNNAMED = st.lists(ANYTHING, max_size=2).map(Unnamed)

@@ -99,16 +99,21 @@ def held_bytes(value: Any) -> int:
 
 def _list_bytes(value: Any) -> int:
     total = 0
+    nested = []
     for item in value:
         kind = type(item)
         if kind is dict:
+            total += 300
             content = item.get("content")
-            total += 300 + (_size_of(content) if type(content) is str else _deep_bytes(item))
+            if type(content) is str:
+                total += _size_of(content)
+            else:
+                nested.append(item)
         elif kind is str or kind is list or kind is tuple:
-            total += _deep_bytes(item)
+            nested.append(item)
         else:
             total += OBJECT_BYTES
-    return total
+    return total + _deep_bytes(nested) if nested else total
 
 
 def _response_bytes(response: Any) -> int:
