@@ -1,12 +1,12 @@
 """`lowlight case`: the week's case in the terminal, from its nomination to its proof."""
 
 import getpass
-import json
 from collections.abc import Callable
 from typing import Any
 
 import click
 
+from api import terminal
 from ingest.settings import load_settings
 
 _WORDS = {
@@ -54,9 +54,9 @@ def list_(limit: int, as_json: bool, database_url: str | None) -> None:
     with case_door(load_settings(database_url=database_url)) as door:
         cases = door.list(limit)
     if as_json:
-        click.echo(json.dumps({"cases": cases}, indent=2, ensure_ascii=False))
+        click.echo(terminal.as_json({"cases": cases}))
         return
-    for case in cases:
+    for case in terminal.plain(cases):
         owner = f", {case['owner']}" if case["owner"] else ""
         click.echo(f"{case['week']}  {_status(case)}{owner}")
         click.echo(f"          {case['sentence']}")
@@ -172,13 +172,14 @@ def _status(case: dict[str, Any]) -> str:
 
 def _tell(case: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(case, indent=2, ensure_ascii=False))
+        click.echo(terminal.as_json(case))
         return
     for line in _lines(case):
         click.echo(line)
 
 
-def _lines(case: dict[str, Any]) -> list[str]:
+def _lines(sent: dict[str, Any]) -> list[str]:
+    case = terminal.plain(sent)
     cohort = case["cohort"]
     lines = [
         f"{case['week']}: {case['sentence']}",
@@ -189,7 +190,7 @@ def _lines(case: dict[str, Any]) -> list[str]:
     if case["owner"]:
         lines.append(f"  owner       {case['owner']}")
     if case["root_cause"]:
-        lines.append(f"  root cause  {case['root_cause']}")
+        lines.append(f"  root cause  {terminal.plain_text(sent['root_cause'], ' ' * 14)}")
     if case["fix"]:
         fix = case["fix"]
         named = [fix[name] for name in ("prompt_version", "release", "link") if fix[name]]
@@ -198,11 +199,11 @@ def _lines(case: dict[str, Any]) -> list[str]:
         lines.append(f"  proof       {proof['sentence'] if proof else 'Its calls are looked at soon.'}")
     if case["history"]:
         lines.append("  history")
-        lines += [f"    {_event(event)}" for event in case["history"]]
+        lines += [f"    {_event(event)}" for event in sent["history"]]
     return lines
 
 
 def _event(event: dict[str, Any]) -> str:
-    who = f" by {event['who']}" if event["who"] else ""
-    words = f": {event['words']}" if event["words"] else ""
+    who = f" by {terminal.plain(event['who'])}" if event["who"] else ""
+    words = f": {terminal.plain_text(event['words'], ' ' * 8)}" if event["words"] else ""
     return f"{event['at'][:16].replace('T', ' ')} {event['what'].replace('_', ' ')}{who}{words}"

@@ -1,6 +1,5 @@
 """`lowlight import`."""
 
-import json
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from api import terminal
 from ingest.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def _with_progress(lines: "Lines") -> Iterator[bytes]:
 def _tell(told: "Told", *, dry_run: bool) -> None:
     if dry_run and told.first is not None:
         click.echo("The first call would be:")
-        click.echo(json.dumps(told.first, indent=2, ensure_ascii=False))
+        click.echo(terminal.as_json(told.first))
     verb = "would be kept" if dry_run else "kept"
     already = f", {told.duplicates:,} calls were here already" if told.duplicates else ""
     click.echo(f"{told.lines:,} lines: {told.calls:,} calls and {told.signals:,} signals {verb}{already}.")
@@ -98,7 +98,7 @@ def _tell(told: "Told", *, dry_run: bool) -> None:
     if told.bad:
         click.echo(f"{told.bad:,} lines with something that could not be kept:", err=True)
         for line in _reasons(told.reasons):
-            click.echo(line, err=True)
+            click.echo(terminal.plain(line), err=True)
         if told.bad > len(told.reasons):
             click.echo(f"  and {told.bad - len(told.reasons):,} more", err=True)
 

@@ -1,10 +1,10 @@
 """`lowlight report`."""
 
-import json
 from typing import Any
 
 import click
 
+from api import terminal
 from ingest.settings import Settings, load_settings
 
 
@@ -24,7 +24,7 @@ def command(week: str | None, as_json: bool, database_url: str | None) -> None:
     address = running_server(settings)
     report = _asked(address, week) if address else _read(settings, week)
     if as_json:
-        click.echo(json.dumps(report, indent=2, ensure_ascii=False))
+        click.echo(terminal.as_json(report))
         return
     for line in lines(report, address):
         click.echo(line)

@@ -1,10 +1,12 @@
 """`lowlight rubric`: check, list, show, render rubric files; diff, test, rescore are modules of their own."""
 
 import json
+import sys
 from pathlib import Path
 
 import click
 
+from api import terminal
 from api.cli import rescore, rubric_diff, rubric_test
 from ingest.settings import load_settings
 from rubrics import CallView, Problem, Rubric, load_rubric, load_rubrics, read_folder, text_of
@@ -119,7 +121,9 @@ def render(named_here: tuple[str, ...], call_or_file: str | None, folder: Path |
     for alike in by_view.values():
         if len(rubrics) > 1:
             click.echo(f"--- {', '.join(rubric.name for rubric in alike)}\n")
-        click.echo(alike[0].render(call))
+        view = alike[0].render(call)
+        # A file gets it as it is.
+        click.echo(terminal.plain_text(view) if sys.stdout.isatty() else view)
 
 
 def _folder_or_default(folder: Path | None) -> Path:

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from api.terminal import plain
 from dashboards.words import call_path, count, duration, many, share
 
 INDENT = "  "
@@ -16,6 +17,7 @@ INDENT = "  "
 
 def lines(report: dict[str, Any], address: str | None = None) -> Iterator[str]:
     """Yield the report's lines; with an address, calls are named by the page that shows them."""
+    report = plain(report)
     yield _heading(f"Week {report['week']['id']}", _span(report))
     yield ""
     if report["week"]["calls"]:
