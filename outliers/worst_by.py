@@ -3,7 +3,7 @@
 Flow: the parts of `experience` rows, or calls -> `worst_by` -> the Worst page and GET /v1/worst?by=... The
 ranking by all of it together, P(bad), is `outliers.worst`.
 
-No index holds a part. But P(bad) >= w * b * (1 - RELIEF), so a call of which a part is that bad stands that
+No index holds a part. But P(bad) >= w * b * PRAISED_ODDS, so a call of which a part is that bad stands that
 high in the index on P(bad): it is walked from its top only as far as a call could still belong to the rows
 that are asked for (the bound of Fagin, Lotem and Naor's threshold algorithm, 2003).
 """
@@ -18,7 +18,7 @@ from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select
 
 from ingest.tables import Call, columns
 from outliers.errors import BadCursor
-from outliers.experience.parts import BAD_FROM, CONVICTION_MAX, RELIEF, WEIGHTS
+from outliers.experience.parts import BAD_FROM, CONVICTION_MAX, PRAISED_ODDS, WEIGHTS
 from outliers.tables import Experience, ExperienceFit
 from outliers.worst import LIMIT_MAX, SEQ_END, Page, RankedWindow, inside, ranked_window
 
@@ -148,8 +148,8 @@ def _by_part(connection: Connection, window: RankedWindow, by: By) -> _Ranking:
         found: list[_Place] = []
         for floor in _FLOORS:
             found = _above(floor, below, limit)
-            # One below the floor has w * b * (1 - RELIEF) <= P(bad) < floor; and at b alike, P(bad) decides.
-            reach = floor / (weight * CONVICTION_MAX * (1 - RELIEF)) + _ROUNDED if weight else 1.0
+            # One below the floor has w * b * PRAISED_ODDS <= P(bad) < floor; and at b alike, P(bad) decides.
+            reach = floor / (weight * CONVICTION_MAX * PRAISED_ODDS) + _ROUNDED if weight else 1.0
             if len(found) == limit and found[-1][0] >= min(1.0, reach):
                 break
         return found

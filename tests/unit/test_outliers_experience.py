@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outliers.experience.parts import (
+    BAD_FROM,
     PARTS,
     POLARITY,
-    RELIEF,
+    PRAISED_ODDS,
     WEIGHTS,
     Evidence,
     Graded,
@@ -60,8 +61,10 @@ def test_it_is_a_probability_whose_shares_sum_to_one(evidence: Evidence) -> None
     shares = sum(part.share for part in result.parts)
     assert shares == pytest.approx(1, abs=1e-3) or shares == 0 == result.p_bad
     product = math.prod(1 - min(0.99, part.weight * part.b) for part in result.parts)
-    relief = 1 - RELIEF * praise_of(evidence.signals, {})
-    assert result.p_bad == pytest.approx((1 - product) * relief, abs=1e-3)
+    factor = PRAISED_ODDS ** praise_of(evidence.signals, {})
+    assert result.p_bad == pytest.approx(
+        (1 - product) * factor / (product + (1 - product) * factor), abs=1e-3
+    )
     assert set(parts_from_json(parts_as_json(result.parts))) == set(result.parts)
 
 
@@ -120,8 +123,15 @@ def test_an_unknown_part_takes_its_slices_mean_and_says_so() -> None:
 def test_a_thumbs_up_lowers_and_never_clears() -> None:
     bad = Evidence("answered", guard_p_fail=0.9)
     praised = Evidence("answered", guard_p_fail=0.9, signals=(SignalSeen("thumbs_up"),))
-    assert ranked(praised).p_bad == pytest.approx(ranked(bad).p_bad * (1 - RELIEF))
-    assert ranked(praised).p_bad > 0
+    before, after = ranked(bad).p_bad, ranked(praised).p_bad
+    assert after / (1 - after) == pytest.approx(PRAISED_ODDS * before / (1 - before))
+
+
+def test_what_a_critic_is_certain_of_stands_above_a_thumb_alone() -> None:
+    """Users err too: praise for an answer that is surely bad must not hide it behind one that is disliked."""
+    proven = Evidence("answered", graded=(Graded("tone", "x", 1.0),), signals=(SignalSeen("thumbs_up"),))
+    disliked = Evidence("answered", graded=(Graded("tone", "x", 0.0),), signals=(SignalSeen("thumbs_down"),))
+    assert ranked(proven).p_bad > ranked(disliked).p_bad >= BAD_FROM
 
 
 def test_a_failed_call_is_bad_whatever_else_is_unknown() -> None:
