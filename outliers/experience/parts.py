@@ -20,8 +20,8 @@ PARTS = ("critic", "signals", "latency", "error")
 WEIGHTS: Mapping[str, float] = {"critic": 0.9, "signals": 0.6, "latency": 0.5, "error": 0.95}
 #: No part is ever certain.
 CONVICTION_MAX = 0.99
-#: A full praise (a thumbs-up) multiplies the odds of a bad experience by this: people also praise an answer
-#: that a critic can prove wrong. In ConvAI2 those who were content gave 77 % of their thumbs up, and those who
+#: A full praise (a thumbs-up) multiplies the odds of a bad experience by this: people also praise an
+#: answer that a critic can prove wrong. In ConvAI2 content people gave 77 % of their thumbs up, and those who
 #: were not still 50 %: a thumbs-up is .65 times as frequent in a bad experience as in a good one.
 PRAISED_ODDS = 0.65
 #: From here on a call counts as bad where calls are counted ("118 of 130 calls").
