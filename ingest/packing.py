@@ -38,11 +38,13 @@ _FUNCTION = "lowlight_text"
 
 def packed(text: str) -> str | bytes:
     """Return a text as a SQLite file keeps it."""
-    if len(text) < PACKED_CHARS_MIN:
-        return text
-    encoded = text.encode()
+    return text if len(text) < PACKED_CHARS_MIN else packed_bytes(text.encode()) or text
+
+
+def packed_bytes(encoded: bytes) -> bytes | None:
+    """Return a text's UTF-8 packed; None where that spares too little."""
     blob = _compress(encoded, _LEVEL)
-    return blob if len(blob) <= (1 - SPARED_MIN) * len(encoded) else text
+    return blob if len(blob) <= (1 - SPARED_MIN) * len(encoded) else None
 
 
 def unpacked(kept: str | bytes | None) -> str | None:

@@ -80,7 +80,7 @@ def kept_messages(messages: list[dict[str, Any]]) -> KeptText:
         TooDeep: it is nested too deeply to be written as JSON.
         ValueError: it holds a number that JSON readers do not agree on.
     """
-    chars = sum(map(_message_chars, messages))
+    chars = sum(map(message_chars, messages))
     encoded = _as_json(messages)
     if len(encoded) <= KEPT_BYTES_MAX:
         return KeptText(encoded.decode(), True, chars, None)
@@ -110,7 +110,8 @@ def kept_context(texts: list[str]) -> tuple[list[str], int, bool]:
     return [text.text for text in kept], chars, any(text.sha256 for text in kept)
 
 
-def _message_chars(message: dict[str, Any]) -> int:
+def message_chars(message: dict[str, Any]) -> int:
+    """Return the characters of the texts in a message's content."""
     content = message.get("content")
     if isinstance(content, str):
         return len(content)

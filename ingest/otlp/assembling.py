@@ -1,6 +1,6 @@
-"""A group of fragments as one call of `ingest.wire`. Pure.
+"""A group of fragments as one call. Pure.
 
-Flow: `ingest.otlp.joining` -> `assemble` -> `ingest.call_rows.new_call` -> `ingest.otlp.closing` writes it.
+Flow: `ingest.otlp.joining` -> `assemble` -> `ingest.otlp.rows` -> `ingest.otlp.closing` writes it.
 
 Where two spans tell of one response, the outer one (the wrapper) says who asked what and how long they
 waited; the client's own says what the provider answered: model, id, tokens, the end and the first token.
@@ -8,13 +8,12 @@ waited; the client's own says what the provider answered: model, id, tokens, the
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from ingest.otlp.facts import FACTS, Facts, Part
 from ingest.otlp.joining import Row, SpanKey
 from ingest.otlp.messages import plain_text
-from ingest.wire import COST_USD_MAX, LATENCY_MS_MAX, TAGS_MAX, TOOLS_MAX, Call
+from ingest.wire import LATENCY_MS_MAX, NAME_CHARS_MAX, TOOLS_MAX
 
 T = TypeVar("T")
 
@@ -34,16 +33,54 @@ _OWN_WORDS = {
 
 @dataclass(slots=True)
 class Assembled:
-    """A call and where it came from.
+    """A call as its fragments tell it; `ingest.otlp.rows` writes it down.
 
     Attributes:
+        outer: the outermost part, whose ids are the call's.
+        told: what all parts say together; its session and user are not the call's, which are beside it.
+        started_ns: 0 where unknown.
         complete: whether nothing is known to be missing.
-        replaced: fields in which U+FFFD stands for what could not be kept.
     """
 
-    call: Call
+    outer: Part
+    told: Facts
+    started_ns: int
+    latency_ms: float | None
+    first_token_ms: float | None
+    retries: int | None
+    session_id: str | None
+    user_id: str | None
     complete: bool
-    replaced: frozenset[str]
+
+    @property
+    def finish_reason(self) -> str | None:
+        """How the answer ended, in the provider's own word."""
+        told = self.told
+        if told.failed is True:
+            return None
+        # "error" is the conventions' word for a stream that was closed; nothing failed here.
+        if told.aborted or told.finish_reason == "error":
+            return "aborted"
+        reason = told.finish_reason
+        return reason and _OWN_WORDS.get(told.provider or "", {}).get(reason, reason)
+
+    @property
+    def output(self) -> str | list[dict[str, Any]] | None:
+        """The first choice: its text, or the message where it is more than a text."""
+        if not self.told.output:
+            return None
+        said = self.told.output[0]
+        text = plain_text(said)
+        return [said] if text is None else text
+
+    @property
+    def tools(self) -> list[str] | None:
+        """Names of the tools that the answer calls."""
+        if not self.told.output:
+            return None
+        calls = self.told.output[0].get("tool_calls") or ()
+        names = dict.fromkeys(call["name"][:NAME_CHARS_MAX] for call in calls if call.get("name"))
+        return list(names)[:TOOLS_MAX] or None
 
 
 def assemble(group: Sequence[Row], scopes: Mapping[SpanKey, Part]) -> Assembled:
@@ -54,61 +91,42 @@ def assemble(group: Sequence[Row], scopes: Mapping[SpanKey, Part]) -> Assembled:
         scopes: spans of the same traces by their ids, from which session and user are inherited.
     """
     if len(group) == 1 and group[0].part.role == "whole":
-        outer = group[0].part
-        told, complete = outer.facts, True
-        started_ns, latency_ms = _times(outer, [outer])
-        first_token_ms = _first_token_ms(outer, outer, ())
-        retries = None
-    else:
-        spans = _spans(group)
-        contents = [row.part for row in group if row.part.role == "content"]
-        outer = spans[0] if spans else contents[0]
-        clients = [part for part in spans if part.role == "client"]
-        inner = next((part for part in reversed(clients) if not part.facts.failed), None)
-        inner = inner or (clients[-1] if clients else outer)
-        told = _merged(outer, inner, [*spans, *contents], contents)
-        started_ns, latency_ms = _times(outer, spans)
-        first_token_ms = _first_token_ms(outer, inner, spans)
-        retries = len(clients) - 1 if len(clients) > 1 else None
-        complete = bool(spans) and (outer.role not in ("head", "tail") or len(spans) > 1)
-    session_id, user_id = _who(outer, told, scopes)
-    failed = told.failed is True
-    # As a dict through the validator: half the time of three constructors.
-    call = Call.__pydantic_validator__.validate_python(
-        {
-            "id": f"{outer.trace_id}:{outer.span_id}",
-            "started_at": datetime.fromtimestamp(started_ns / 1e9, UTC) if started_ns else None,
-            "latency_ms": latency_ms,
-            "first_token_ms": first_token_ms,
-            "provider": told.provider,
-            "model": told.model or told.request_model,
-            "input": told.input,
-            "output": _said(told.output),
-            "finish_reason": None if failed else _finish_reason(told),
-            "error": {"type": told.error_type, "message": told.error_message} if failed else None,
-            "retries": retries,
-            "tools": _tools(told.output),
-            "prompt": {"name": told.prompt_name, "version": told.prompt_version},
-            "usage": {
-                "input_tokens": told.input_tokens,
-                "output_tokens": told.output_tokens,
-                "cached_input_tokens": told.cached_input_tokens,
-                "reasoning_tokens": told.reasoning_tokens,
-            },
-            "cost_usd": told.cost_usd
-            if told.cost_usd is not None and told.cost_usd <= COST_USD_MAX
-            else None,
-            "user_id": user_id,
-            "session_id": session_id,
-            "environment": told.environment,
-            "release": told.release,
-            "tags": _bounded(told.tags),
-            "trace_id": outer.trace_id,
-            "span_id": outer.span_id,
-            "response_id": told.response_id,
-        }
+        return assemble_one(group[0].part, scopes)
+    spans = _spans(group)
+    contents = [row.part for row in group if row.part.role == "content"]
+    outer = spans[0] if spans else contents[0]
+    clients = [part for part in spans if part.role == "client"]
+    inner = next((part for part in reversed(clients) if not part.facts.failed), None)
+    inner = inner or (clients[-1] if clients else outer)
+    told = _merged(outer, inner, [*spans, *contents], contents)
+    started_ns, latency_ms = _times(outer, spans)
+    return Assembled(
+        outer,
+        told,
+        started_ns,
+        latency_ms,
+        _first_token_ms(outer, inner, spans),
+        len(clients) - 1 if len(clients) > 1 else None,
+        *_who(outer, told, scopes),
+        complete=bool(spans) and (outer.role not in ("head", "tail") or len(spans) > 1),
     )
-    return Assembled(call, complete, _replaced(call) if told.replaced else frozenset())
+
+
+def assemble_one(part: Part, scopes: Mapping[SpanKey, Part]) -> Assembled:
+    """Return the call that one span tells whole; see `assemble`."""
+    told = part.facts
+    latency_ms = (part.ended_ns - part.started_ns) / 1e6
+    first_ms = told.first_token_ms
+    return Assembled(
+        part,
+        told,
+        part.started_ns,
+        latency_ms if 0 <= latency_ms <= LATENCY_MS_MAX else None,
+        first_ms if first_ms is not None and 0 <= first_ms <= LATENCY_MS_MAX else None,
+        None,
+        *_who(part, told, scopes),
+        complete=True,
+    )
 
 
 def _merged(outer: Part, inner: Part, parts: Sequence[Part], contents: Sequence[Part]) -> Facts:
@@ -211,37 +229,11 @@ def _input(asked: Sequence[Facts], contents: Sequence[Part]) -> list[dict[str, A
     return [part.facts.message for part in apart if part.facts.message] or None
 
 
-def _said(output: list[dict[str, Any]] | None) -> str | list[dict[str, Any]] | None:
-    """Return the first choice: its text, or the message where it is more than a text."""
-    if not output:
-        return None
-    text = plain_text(output[0])
-    return [output[0]] if text is None else text
-
-
-def _tools(output: list[dict[str, Any]] | None) -> list[str] | None:
-    calls = output[0].get("tool_calls") or [] if output else []
-    names = dict.fromkeys(call["name"][:256] for call in calls if call.get("name"))
-    return list(names)[:TOOLS_MAX] or None
-
-
-def _finish_reason(told: Facts) -> str | None:
-    # "error" is the conventions' word for a stream that was closed; nothing failed here.
-    if told.aborted or told.finish_reason == "error":
-        return "aborted"
-    reason = told.finish_reason
-    return reason and _OWN_WORDS.get(told.provider or "", {}).get(reason, reason)
-
-
 def _tags(asked: Sequence[Facts]) -> dict[str, str] | None:
     tags: dict[str, str] = {}
     for facts in asked:
         tags = {**(facts.tags or {}), **tags}
     return tags or None
-
-
-def _bounded(tags: dict[str, str] | None) -> dict[str, str] | None:
-    return tags if tags is None or len(tags) <= TAGS_MAX else dict(list(tags.items())[:TAGS_MAX])
 
 
 def _who(outer: Part, own: Facts, scopes: Mapping[SpanKey, Part]) -> tuple[str | None, str | None]:
@@ -260,7 +252,3 @@ def _above(part: Part, scopes: Mapping[SpanKey, Part]) -> Iterator[Facts]:
             return
         yield above.facts
         part = above
-
-
-def _replaced(call: Call) -> frozenset[str]:
-    return frozenset(name for name in ("input", "output") if "\ufffd" in str(getattr(call, name)))

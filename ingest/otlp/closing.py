@@ -20,7 +20,7 @@ from functools import partial
 from sqlalchemy import Connection, not_, or_, select
 
 from ingest.call_fills import fill_calls
-from ingest.call_rows import NewCall, SliceKey, new_call
+from ingest.call_rows import NewCall, SliceKey
 from ingest.call_writes import keep_calls
 from ingest.errors import IngestError
 from ingest.latency import SLICES_MAX
@@ -36,6 +36,7 @@ from ingest.otlp.fragment_writes import (
     related_rows,
 )
 from ingest.otlp.joining import Row, groups_of
+from ingest.otlp.rows import row_of
 from ingest.settings import Settings
 from ingest.store import Store
 from ingest.tables import Call, columns
@@ -148,7 +149,7 @@ class Closing:
                     settling.waiting += [(row, wait_until_ms) for row in is_open]
                     continue
                 received_at_ms = min(row.received_at_ms for row in group)
-                made = new_call(assembled.call, received_at_ms, assembled.replaced)
+                made = row_of(assembled, received_at_ms)
             except Exception:  # a bug, but not one that may stop all others
                 log.exception("no call could be made of %d fragments; they are dropped", len(is_open))
                 settling.dropped += is_open

@@ -11,21 +11,21 @@ exporter may be another, makes its calls wait too.
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import orjson
 from sqlalchemy import Connection
 
 from ingest.bulk import among, cursor_of
-from ingest.call_rows import BadText, NewCall, SliceKey, new_call
+from ingest.call_rows import BadText, NewCall, SliceKey
 from ingest.call_writes import keep_calls
-from ingest.otlp.assembling import assemble
+from ingest.otlp.assembling import Assembled, assemble, assemble_one
 from ingest.otlp.dialects import anthropic_sdk
 from ingest.otlp.facts import Part
 from ingest.otlp.feedback import adopt_signals
 from ingest.otlp.fragment_writes import Values, closed_values, keep_fragments, keep_remembered, open_values
-from ingest.otlp.joining import Row, SpanKey, groups_of
+from ingest.otlp.joining import Row, groups_of
+from ingest.otlp.rows import row_of
 
 log = logging.getLogger(__name__)
 
@@ -44,29 +44,28 @@ class Ended:
 
     trace_id: str
     calls: list[tuple[NewCall, list[Part]]]
-    scopes: list[Part]
+    scopes: Sequence[Part]
 
     @property
     def parts(self) -> list[Part]:
         """All its spans."""
         return [*self.scopes, *(part for _call, parts in self.calls for part in parts)]
 
-    @property
-    def responses(self) -> set[str]:
-        """The responses that its calls name."""
-        return {
-            part.facts.response_id for _call, parts in self.calls for part in parts if part.facts.response_id
-        }
 
+def told_whole(
+    parts: Sequence[Part], received_at_ms: int, *, packs: bool = False
+) -> tuple[list[Ended], list[Part]]:
+    """Return the traces among a request's spans that came whole, and all other spans.
 
-def told_whole(parts: Sequence[Part], received_at_ms: int) -> tuple[list[Ended], list[Part]]:
-    """Return the traces among a request's spans that came whole, and all other spans."""
+    Args:
+        packs: pack their texts for a SQLite file.
+    """
     by_trace: dict[str, list[Part]] = defaultdict(list)
     for part in parts:
         by_trace[part.trace_id].append(part)
     ended, others = [], []
     for trace_id, spans in by_trace.items():
-        found = _ended(trace_id, spans, received_at_ms) if _is_whole(spans) else None
+        found = _ended(trace_id, spans, received_at_ms, packs) if _is_whole(spans) else None
         if found is None:
             others += spans
         else:
@@ -100,38 +99,29 @@ def _is_complete(part: Part) -> bool:
     )
 
 
-def _ended(trace_id: str, spans: Sequence[Part], received_at_ms: int) -> Ended | None:
-    rows = [Row(seq, part, "", received_at_ms, None, None) for seq, part in enumerate(spans)]
-    by_key: dict[SpanKey, Part] = {}
-    groups = [rows]
-    if len(rows) > 1:
-        by_key = {row.key: row.part for row in rows}
-        groups = groups_of(rows)
+def _ended(trace_id: str, spans: Sequence[Part], received_at_ms: int, packs: bool) -> Ended | None:
     try:
         calls = []
-        for group in groups:
-            assembled = assemble(group, by_key)
-            made = new_call(assembled.call, received_at_ms, assembled.replaced)
-            calls.append((made, [row.part for row in group]))
-            if not _can_be_kept(made):
-                return None
-    except (BadText, orjson.JSONEncodeError):
+        for assembled, parts in _assembled(spans):
+            made = row_of(assembled, received_at_ms, packs=packs, is_clean=False)
+            calls.append((made, parts))
+    except BadText:  # `Facts.as_json` cleans and marks those that wait
         return None
     except Exception:  # a bug; the fragments are kept all the same, and closing says what it thinks of them
         log.exception("no call could be made of a whole trace's %d spans", len(spans))
         return None
-    return Ended(trace_id, calls, [part for part in spans if part.role == "scope"])
+    return Ended(trace_id, calls, [part for part in spans if part.role == "scope"] if len(spans) > 1 else ())
 
 
-def _can_be_kept(made: NewCall) -> bool:
-    """Whether no text holds NUL or lone surrogates; `Facts.as_json` cleans and marks those that wait."""
-    said = "\n".join([value for value in (*made.row, *(made.text or ())) if isinstance(value, str)])
-    if "\0" in said or "\\u0000" in said:
-        return False
-    try:
-        return said.isascii() or bool(said.encode())
-    except UnicodeEncodeError:
-        return False
+def _assembled(spans: Sequence[Part]) -> Iterator[tuple[Assembled, list[Part]]]:
+    """Yield each call of a whole trace with its spans."""
+    if len(spans) == 1:
+        yield assemble_one(spans[0], {}), [spans[0]]
+        return
+    rows = [Row(seq, part, "", 0, None, None) for seq, part in enumerate(spans)]
+    by_key = {row.key: row.part for row in rows}
+    for group in groups_of(rows):
+        yield assemble(group, by_key), [row.part for row in group]
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +199,12 @@ Candidates = list[tuple[KeepSpans, Ended]]
 def _apart(connection: Connection, project_id: int, candidates: Candidates) -> tuple[Candidates, Candidates]:
     """Return the traces that stand alone, and those of which something is known already."""
     traces = Counter(trace.trace_id for _job, trace in candidates)
-    named = [(trace.trace_id, response_id) for _job, trace in candidates for response_id in trace.responses]
+    named = [
+        (trace.trace_id, made.response_id)
+        for _job, trace in candidates
+        for made, _parts in trace.calls
+        if made.response_id
+    ]
     responses = Counter(response_id for _trace_id, response_id in named)
     known = {trace_id for trace_id, times in traces.items() if times > 1}
     known |= _known(connection, "trace_id", project_id, list(traces))

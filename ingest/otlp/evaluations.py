@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from ingest.otlp.reading import Record, Span
+from ingest.otlp.reading.items import Record, Span
 from ingest.otlp.values import Attributes, id_in, indexed, name_in, text_in
 from ingest.wire import ITEMS_MAX, RATING_RANGE, SIGNAL_KINDS
 

@@ -4,7 +4,6 @@ Flow: `ingest.otlp.dialects` -> Part -> JSON in `otlp_fragment` -> `ingest.otlp.
 """
 
 from dataclasses import dataclass, field, fields
-from operator import attrgetter
 from typing import Any, Literal
 
 import orjson
@@ -22,9 +21,11 @@ Role = Literal["whole", "client", "head", "tail", "content", "scope"]
 ROLES: tuple[Role, ...] = ("whole", "client", "head", "tail", "content", "scope")
 
 
-@dataclass(slots=True)
+@dataclass
 class Facts:
     """Each fact is None where it was not told. Durations in milliseconds.
+
+    Most are not, most of the time: without slots, what `of` makes holds only those that were.
 
     Attributes:
         operation: '' for chat; otherwise its name, such as "embeddings".
@@ -70,22 +71,29 @@ class Facts:
     replaced: bool | None = None
     told_by: str | None = None
 
+    @classmethod
+    def of(cls, told: dict[str, Any]) -> "Facts":
+        """Return facts by their names; a fifth of the constructor's time."""
+        facts = cls.__new__(cls)
+        facts.__dict__.update(told)
+        return facts
+
     def as_json(self) -> str:
         """Return the facts that are known, as JSON without NUL and lone surrogates."""
-        return _as_json(
-            {name: value for name, value in zip(FACTS, _VALUES(self), strict=True) if value is not None}
-        )
+        return _as_json(self._known(FACTS))
 
     def as_json_without_texts(self) -> str:
         """Return as JSON what may still find and complete the call once its texts are kept elsewhere."""
-        return _as_json(
-            {name: value for name, value in zip(_TIES, _TIED(self), strict=True) if value is not None}
-        )
+        return _as_json(self._known(_TIES))
+
+    def _known(self, names: tuple[str, ...]) -> dict[str, Any]:
+        told = self.__dict__
+        return {name: told[name] for name in names if told.get(name) is not None}
 
     @classmethod
     def of_json(cls, text: str) -> "Facts":
         """Return facts as `as_json` wrote them."""
-        return cls(**orjson.loads(text))
+        return cls.of(orjson.loads(text))
 
 
 def _as_json(known: dict[str, Any]) -> str:
@@ -104,7 +112,6 @@ def _as_json(known: dict[str, Any]) -> str:
 #: The names of all facts, and of those that are no texts.
 FACTS = tuple(fact.name for fact in fields(Facts))
 _TIES = tuple(name for name in FACTS if name not in ("input", "output", "message", "error_message", "tags"))
-_VALUES, _TIED = attrgetter(*FACTS), attrgetter(*_TIES)
 
 
 @dataclass(slots=True)

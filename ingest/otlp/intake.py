@@ -24,9 +24,10 @@ from ingest.otlp.evaluations import signals_of_record, signals_of_scores, signal
 from ingest.otlp.facts import Part
 from ingest.otlp.feedback import adopt_signals
 from ingest.otlp.fragment_writes import open_values
-from ingest.otlp.reading import Read, check_metrics, read_records, read_spans
+from ingest.otlp.reading import check_metrics, read_records, read_spans
+from ingest.otlp.reading.items import Read
 from ingest.settings import Settings
-from ingest.store import Store
+from ingest.store import OpenStore, sqlite_path
 from ingest.wire import ITEMS_MAX, signals_of
 
 
@@ -60,10 +61,11 @@ class Prepared:
 class OtlpIntake:
     """Keeps what OpenTelemetry exporters send. Safe to use from many threads."""
 
-    def __init__(self, store: Store, settings: Settings, intake: Intake) -> None:
+    def __init__(self, store: OpenStore, settings: Settings, intake: Intake) -> None:
         self._store = store
         self._quiet_ms = round(settings.otlp_quiet_s * 1000)
         self._intake = intake
+        self._packs = sqlite_path(store.database_url) is not None
         self._slices: dict[int, dict[SliceKey, int]] = defaultdict(dict)
 
     def accept_spans(self, project_id: int, body: bytes, *, is_json: bool) -> Accepted:
@@ -117,7 +119,7 @@ class OtlpIntake:
         if parts:
             now_ms = time.time_ns() // 1_000_000
             due_at_ms = now_ms + self._quiet_ms
-            ended, others = told_whole(parts, now_ms)
+            ended, others = told_whole(parts, now_ms, packs=self._packs)
             rows = [open_values(project_id, part, now_ms, due_at_ms) for part in others]
             keep = KeepSpans(project_id, ended, rows, now_ms, due_at_ms, self._slices[project_id])
         accepted = Accepted(read.rejected, tuple(read.reasons), len(read.items))

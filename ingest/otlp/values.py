@@ -4,42 +4,110 @@ Instrumentations put one thing under several names and types; each reader takes 
 usable value. Where a value cannot be used it is treated as not sent, so that it never sinks its call.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from operator import itemgetter
+from typing import Any, TypeVar
 
 import orjson
 
 from ingest.wire import COUNT_MAX, ID_CHARS_MAX, NAME_CHARS_MAX, TAGS_MAX
 
 Attributes = Mapping[str, Any]
+T = TypeVar("T")
 
 #: What logfire writes in place of a value whose name or text looks like a secret ("session" does).
 SCRUBBED = "[Scrubbed due to"
 
 
-def name_in(attributes: Attributes, *names: str) -> str | None:
-    """Return the first non-empty text of these attributes, cut at 256 characters."""
-    for name in names:
-        value = attributes.get(name)
-        if value is None:
-            continue
-        if not isinstance(value, str):
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                continue
-            value = str(value)
-        if value.strip() and not value.startswith(SCRUBBED):
-            return value[:NAME_CHARS_MAX]
+def name_of(value: Any) -> str | None:
+    """Return a value as a name: a text or a number that is not empty, cut at 256 characters."""
+    if isinstance(value, str):
+        name = value
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        name = str(value)
+    else:
+        return None
+    if not name or name.isspace() or name.startswith(SCRUBBED):
+        return None
+    return name if len(name) <= NAME_CHARS_MAX else name[:NAME_CHARS_MAX]
+
+
+def id_of(value: Any) -> str | None:
+    """Return a value as an id: a scrubbed one and one too long to be kept whole are none."""
+    value = name_of(value)
+    return value if value is not None and len(value) <= ID_CHARS_MAX else None
+
+
+def count_of(value: Any) -> int | None:
+    """Return a value as a whole number from 0 to 2^31 - 1."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and 0 <= value <= COUNT_MAX and not isinstance(value, bool):
+        return value
     return None
+
+
+def number_of(value: Any) -> float | None:
+    """Return a value as a finite number that is not negative."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e15:
+        return float(value)
+    return None
+
+
+def name_in(attributes: Attributes, *names: str) -> str | None:
+    """Return the first of these attributes that is a name; see `name_of`."""
+    return _first(name_of, attributes, names)
 
 
 def id_in(attributes: Attributes, *names: str) -> str | None:
-    """Return the first usable id: a scrubbed one and one too long to be kept whole are absent."""
+    """Return the first of these attributes that is an id; see `id_of`."""
+    return _first(id_of, attributes, names)
+
+
+def count_in(attributes: Attributes, *names: str) -> int | None:
+    """Return the first of these attributes that is a count; see `count_of`."""
+    return _first(count_of, attributes, names)
+
+
+def number_in(attributes: Attributes, *names: str) -> float | None:
+    """Return the first of these attributes that is a number; see `number_of`."""
+    return _first(number_of, attributes, names)
+
+
+def _first(read: Callable[[Any], T | None], attributes: Attributes, names: Iterable[str]) -> T | None:
     for name in names:
         if name in attributes:
-            value = name_in(attributes, name)
-            if value is not None and len(value) <= ID_CHARS_MAX:
+            value = read(attributes[name])
+            if value is not None:
                 return value
     return None
+
+
+class FactTable:
+    """Which attributes tell which facts: read in one pass, however many names a fact may have."""
+
+    def __init__(self, **facts: tuple[Callable[[Any], Any], tuple[str, ...]]) -> None:
+        """Take by fact its reader (a `..._of` of this module) and its names, the first choice first."""
+        self._names = {
+            name: (fact, read, rank)
+            for fact, (read, names) in facts.items()
+            for rank, name in enumerate(names)
+        }
+
+    def read(self, attributes: Attributes) -> dict[str, Any]:
+        """Return those facts that are told, each by the first of its names that holds a usable value."""
+        told: dict[str, Any] = {}
+        ranks: dict[str, int] = {}
+        find = self._names.get
+        for name in attributes:
+            found = find(name)
+            if found is not None:
+                fact, read, rank = found
+                value = read(attributes[name])
+                if value is not None and (fact not in told or rank < ranks[fact]):
+                    told[fact] = value
+                    ranks[fact] = rank
+        return told
 
 
 def text_in(attributes: Attributes, *names: str) -> str | None:
@@ -48,26 +116,6 @@ def text_in(attributes: Attributes, *names: str) -> str | None:
         value = attributes.get(name)
         if isinstance(value, str):
             return value
-    return None
-
-
-def count_in(attributes: Attributes, *names: str) -> int | None:
-    """Return the first whole number from 0 to 2^31 - 1."""
-    for name in names:
-        value = attributes.get(name)
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= COUNT_MAX:
-            return value
-    return None
-
-
-def number_in(attributes: Attributes, *names: str) -> float | None:
-    """Return the first finite number that is not negative."""
-    for name in names:
-        value = attributes.get(name)
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e15:
-            return float(value)
     return None
 
 
@@ -113,12 +161,12 @@ def is_true(value: Any) -> bool:
 
 
 def tags_of(pairs: Iterable[tuple[str, Any]]) -> dict[str, str]:
-    """Return those pairs that can be tags: short names, plain values."""
+    """Return those pairs that can be tags: short names, plain values; in the order of their names."""
     tags: dict[str, str] = {}
-    for key, value in pairs:
+    for key, value in sorted(pairs, key=itemgetter(0)):
         if isinstance(value, bool):
             value = "true" if value else "false"
-        text = name_in({"": value}, "")
+        text = name_of(value)
         if text is not None and 0 < len(key) <= NAME_CHARS_MAX and len(tags) < TAGS_MAX:
             tags[key] = text
     return tags

@@ -15,9 +15,12 @@ from ingest.otlp.dialects import part_of_record, part_of_span
 from ingest.otlp.evaluations import signals_of_record, signals_of_span
 from ingest.otlp.facts import Facts, Part
 from ingest.otlp.joining import Row, groups_of
-from ingest.otlp.reading import Span, check_metrics, read_records, read_spans
+from ingest.otlp.reading import check_metrics, read_records, read_spans
+from ingest.otlp.reading.items import Span
+from ingest.otlp.rows import row_of
 from ingest.wire import BadBody, Call, signals_of
 from tests import otlp_captures
+from tests.otlp_calls import call_of, replaced_in
 from tests.otlp_captures import Capture, captures
 
 
@@ -34,10 +37,16 @@ def parts_of(requests: Iterable[Capture]) -> list[Part]:
 
 
 def calls_of(parts: Iterable[Part]) -> list[Call]:
-    """The calls that parts become when nothing else comes, those that began first in front."""
+    """The calls that parts become when nothing else comes, those that began first in front.
+
+    Their rows are those that the same call would get had an application sent it, field by field.
+    """
     rows = [Row(seq, part, "", 0, 1, None) for seq, part in enumerate(parts)]
     spans = {row.key: row.part for row in rows if row.part.role != "content"}
-    calls = [assemble(group, spans).call for group in groups_of(rows)]
+    calls = []
+    for assembled in (assemble(group, spans) for group in groups_of(rows)):
+        calls.append(call_of(assembled))
+        assert row_of(assembled, 5) == new_call(calls[-1], 5, replaced_in(assembled))
     return sorted(calls, key=lambda call: (str(call.started_at), str(call.id)))
 
 
@@ -492,8 +501,7 @@ def swallow(capture: Capture, body: bytes, *, is_json: bool) -> None:
         if part is not None:
             part.facts = Facts.of_json(part.facts.as_json())
             kept.append(part)
-    for call in calls_of(kept):
-        new_call(call, 0)
+    calls_of(kept)
     found = [
         signal
         for item in items

@@ -19,8 +19,8 @@ from ingest.otlp.dialects import (
     traceloop,
 )
 from ingest.otlp.facts import Facts, Part, Role
-from ingest.otlp.reading import Record, Source, Span
-from ingest.otlp.values import id_in, name_in, tags_of
+from ingest.otlp.reading.items import STATUS_ERROR, Record, Source, Span
+from ingest.otlp.values import FactTable, id_of, name_in, name_of, tags_of
 
 NS_MS = 1_000_000
 
@@ -40,36 +40,50 @@ _NOT_CALLS = frozenset(
 
 
 class _Dialect(NamedTuple):
+    """One normaliser.
+
+    Attributes:
+        may_speak: whether spans of an instrumentation's scope can be in this dialect; asked once for each.
+        speaks: whether a span is.
+        read: its role and facts; None where it is no call.
+    """
+
+    may_speak: Callable[[str], bool]
     speaks: Callable[[Span], bool]
     read: Callable[[Span], tuple[Role, Facts] | None]
 
 
-#: The first that fits reads the span; None from it means that the span is no call.
+def _anybody(_scope: str) -> bool:
+    return True
+
+
+#: The first that fits reads the span.
 _DIALECTS = (
-    _Dialect(anthropic_sdk.speaks, anthropic_sdk.read),
-    _Dialect(logfire.speaks, logfire.read),
-    _Dialect(langfuse.speaks, langfuse.read),
-    _Dialect(openinference.speaks, openinference.read),
-    _Dialect(traceloop.speaks, traceloop.read),
-    _Dialect(genai.speaks, genai.read),
+    _Dialect(anthropic_sdk.may_speak, anthropic_sdk.speaks, anthropic_sdk.read),
+    _Dialect(logfire.may_speak, genai.speaks, logfire.read),
+    _Dialect(_anybody, langfuse.speaks, langfuse.read),
+    _Dialect(_anybody, openinference.speaks, openinference.read),
+    _Dialect(traceloop.may_speak, genai.speaks, traceloop.read),
+    _Dialect(_anybody, genai.speaks, genai.read),
 )
 
 
 def part_of_span(span: Span) -> Part:
     """Return what a span tells: of its call where it is one, of its session and user in any case."""
-    role: Role = "scope"
-    facts = Facts()
-    if name_in(span.attributes, "gen_ai.operation.name") not in _NOT_CALLS:
-        for dialect in _DIALECTS:
+    origin = _origin(span.source)
+    read: tuple[Role, Facts] | None = None
+    if name_of(span.attributes.get("gen_ai.operation.name")) not in _NOT_CALLS:
+        for dialect in origin.dialects:
             if dialect.speaks(span):
                 read = dialect.read(span)
-                if read is not None:
-                    role, facts = read
                 break
-    _add_scope(facts, span)
+    role, facts = read or ("scope", Facts.of({}))
+    for name, value in _SCOPE.read(span.attributes).items():
+        if getattr(facts, name) is None:
+            setattr(facts, name, value)
     if role != "scope":
         _add_failure(facts, span)
-        _add_source(facts, span.source)
+        _add_origin(facts, origin)
     part = Part(
         role,
         span.trace_id,
@@ -77,7 +91,7 @@ def part_of_span(span: Span) -> Part:
         span.parent_span_id,
         span.started_ns,
         span.ended_ns,
-        _origin(span.source).instance,
+        origin.instance,
         facts,
     )
     part.pair_key = _pair_key(part)
@@ -91,7 +105,8 @@ def part_of_record(record: Record) -> Part | None:
     facts = genai_events.read(record)
     if facts is None:
         return None
-    _add_source(facts, record.source)
+    origin = _origin(record.source)
+    _add_origin(facts, origin)
     return Part(
         "content",
         record.trace_id,
@@ -99,46 +114,50 @@ def part_of_record(record: Record) -> Part | None:
         None,
         record.at_ns,
         record.at_ns,
-        _origin(record.source).instance,
+        origin.instance,
         facts,
     )
 
 
-def _add_scope(facts: Facts, span: Span) -> None:
-    """Whose call it is: any span may say so, for itself and for those beneath it."""
-    attributes = span.attributes
-    facts.session_id = facts.session_id or id_in(
-        attributes,
-        "session.id",
-        "langfuse.session.id",
-        "traceloop.association.properties.session_id",
-        "session_id",
-        "thread.id",
-    )
-    facts.conversation_id = facts.conversation_id or id_in(
-        attributes, "gen_ai.conversation.id", "traceloop.association.properties.chat_id"
-    )
-    facts.user_id = facts.user_id or id_in(
-        attributes,
-        "user.id",
-        "langfuse.user.id",
-        "enduser.id",
-        "traceloop.association.properties.user_id",
-        "llm.user",
-        "metadata.user_api_key_end_user_id",
-        "user_id",
-    )
+#: Whose call it is: any span may say so, for itself and for those beneath it.
+_SCOPE = FactTable(
+    session_id=(
+        id_of,
+        (
+            "session.id",
+            "langfuse.session.id",
+            "traceloop.association.properties.session_id",
+            "session_id",
+            "thread.id",
+        ),
+    ),
+    conversation_id=(id_of, ("gen_ai.conversation.id", "traceloop.association.properties.chat_id")),
+    user_id=(
+        id_of,
+        (
+            "user.id",
+            "langfuse.user.id",
+            "enduser.id",
+            "traceloop.association.properties.user_id",
+            "llm.user",
+            "metadata.user_api_key_end_user_id",
+            "user_id",
+        ),
+    ),
+)
 
 
 def _add_failure(facts: Facts, span: Span) -> None:
     """What went wrong: error.type, the status, or an exception that left the span."""
-    error_type = name_in(span.attributes, "error.type")
+    if span.status != STATUS_ERROR and "error.type" not in span.attributes:
+        return
+    error_type = name_of(span.attributes.get("error.type"))
     message = span.status_message
     for event in span.events:
-        if event.name == "exception" and span.status == 2:
+        if event.name == "exception" and span.status == STATUS_ERROR:
             error_type = error_type or name_in(event.attributes, "exception.type")
             message = message or name_in(event.attributes, "exception.message") or ""
-    if error_type is None and span.status != 2:
+    if error_type is None and span.status != STATUS_ERROR:
         return
     facts.failed = True
     facts.aborted = None
@@ -150,8 +169,10 @@ def _add_failure(facts: Facts, span: Span) -> None:
 
 
 class _Origin(NamedTuple):
-    """What the resource says of every call of its process."""
+    """What the scope and the resource say of every call of theirs, worked out once for all of them."""
 
+    told_by: str | None
+    dialects: tuple[_Dialect, ...]
     environment: str | None
     release: str | None
     tags: dict[str, str]
@@ -166,6 +187,8 @@ def _origin(source: Source) -> _Origin:
         if service is not None and service.startswith("unknown_service"):
             service = None  # what an SDK says where nobody named the service
         origin = source.origin = _Origin(
+            name_of(source.scope),
+            tuple(dialect for dialect in _DIALECTS if dialect.may_speak(source.scope)),
             name_in(resource, "deployment.environment.name", "deployment.environment"),
             name_in(resource, "service.version"),
             tags_of([("service", service)]),
@@ -174,13 +197,12 @@ def _origin(source: Source) -> _Origin:
     return origin
 
 
-def _add_source(facts: Facts, source: Source) -> None:
-    origin = _origin(source)
-    facts.told_by = name_in({"": source.scope}, "")
+def _add_origin(facts: Facts, origin: _Origin) -> None:
+    facts.told_by = origin.told_by
     facts.environment = facts.environment or origin.environment
     facts.release = facts.release or origin.release
     tags = {**origin.tags, "operation": facts.operation} if facts.operation else origin.tags
-    facts.tags = {**tags, **(facts.tags or {})} or None
+    facts.tags = ({**tags, **facts.tags} if facts.tags else tags) or None
 
 
 def _pair_key(part: Part) -> str | None:

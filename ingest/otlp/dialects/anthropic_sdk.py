@@ -7,16 +7,21 @@ input_tokens, not within.
 
 from ingest.otlp.dialects import genai
 from ingest.otlp.facts import Facts, Role
-from ingest.otlp.reading import Span
+from ingest.otlp.reading.items import Span
 from ingest.otlp.values import name_in
 
 SCOPE = "com.anthropic.sdk."
 PROVIDER = "anthropic"
 
 
-def speaks(span: Span) -> bool:
-    """Whether the package itself wrote the span."""
-    return span.source.scope.startswith(SCOPE)
+def may_speak(scope: str) -> bool:
+    """Whether the package itself writes the spans of this scope."""
+    return scope.startswith(SCOPE)
+
+
+def speaks(_span: Span) -> bool:
+    """Whether the span is in this dialect: all of the package's are."""
+    return True
 
 
 def read(span: Span) -> tuple[Role, Facts] | None:

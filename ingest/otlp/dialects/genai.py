@@ -10,22 +10,26 @@ from typing import Any
 
 from ingest.otlp.facts import Facts, Role
 from ingest.otlp.messages import finish_reason_in, messages_of, system_of
-from ingest.otlp.reading import Event, Span
+from ingest.otlp.reading.items import Event, Span
 from ingest.otlp.values import (
     Attributes,
+    FactTable,
     as_value,
     count_in,
+    count_of,
     first_of,
-    id_in,
+    id_of,
     indexed,
     is_true,
     json_in,
     name_in,
+    name_of,
     number_in,
+    number_of,
     object_in,
 )
 
-_MARKS = ("gen_ai.operation.name", "gen_ai.request.model", "gen_ai.provider.name", "gen_ai.system")
+_MARKS = frozenset(("gen_ai.operation.name", "gen_ai.request.model", "gen_ai.provider.name", "gen_ai.system"))
 #: Operations that are an answer in words; others are named in the call's tags.
 _CHAT = frozenset(("chat", "generate_content", "text_completion", "completion"))
 _OLD_MESSAGES = ("system", "user", "assistant", "tool")
@@ -33,7 +37,7 @@ _OLD_MESSAGES = ("system", "user", "assistant", "tool")
 
 def speaks(span: Span) -> bool:
     """Whether the span has any attribute that the conventions require."""
-    return any(name in span.attributes for name in _MARKS)
+    return not _MARKS.isdisjoint(span.attributes)
 
 
 def read(span: Span) -> tuple[Role, Facts] | None:
@@ -56,52 +60,73 @@ def read(span: Span) -> tuple[Role, Facts] | None:
 
 def facts_of(attributes: Attributes) -> Facts:
     """Return what attributes of the conventions say, be they a span's or a log record's."""
+    told = _TABLE.read(attributes)
+    told.setdefault("operation", "")
     raw_output = json_in(attributes, "gen_ai.output.messages", "gen_ai.completion")
-    facts = Facts(
-        operation=_operation(attributes),
-        provider=name_in(attributes, "gen_ai.provider.name", "gen_ai.system"),
-        model=name_in(attributes, "gen_ai.response.model"),
-        request_model=name_in(attributes, "gen_ai.request.model"),
-        input=_input(attributes),
-        output=messages_of(raw_output, "assistant") or _indexed(attributes, "gen_ai.completion", "assistant"),
-        finish_reason=_finish_reason(attributes, raw_output),
-        response_id=id_in(attributes, "gen_ai.response.id"),
-        conversation_id=id_in(attributes, "gen_ai.conversation.id"),
-        user_id=id_in(attributes, "gen_ai.user"),
-        prompt_name=name_in(attributes, "gen_ai.prompt.name"),
-        prompt_version=name_in(attributes, "gen_ai.prompt.version"),
-        # A cost of nothing is what they write who know no price.
-        cost_usd=number_in(attributes, "gen_ai.usage.cost", "gen_ai.cost.total_cost") or None,
+    told["input"] = _input(attributes)
+    told["output"] = messages_of(raw_output, "assistant") or _indexed(
+        attributes, "gen_ai.completion", "assistant"
     )
-    add_usage(facts, attributes)
-    return facts
+    if "finish_reason" not in told:
+        told["finish_reason"] = finish_reason_in(raw_output) or None
+    if "gen_ai.usage.raw" in attributes:
+        _add_raw_usage(told, object_in(attributes, "gen_ai.usage.raw"))
+    return Facts.of(told)
 
 
-def add_usage(facts: Facts, attributes: Attributes) -> None:
-    """Read token counts; `input_tokens` is everything the model read, its cache included."""
-    raw: dict[str, Any] = {}
-    details: dict[str, Any] = {}
-    told: dict[str, Any] = {}
-    if "gen_ai.usage.raw" in attributes:  # logfire's copy of the provider's own object
-        raw = object_in(attributes, "gen_ai.usage.raw")
-        details = {**as_object(raw, "prompt_tokens_details"), **as_object(raw, "input_tokens_details")}
-        told = {**as_object(raw, "completion_tokens_details"), **as_object(raw, "output_tokens_details")}
-    facts.input_tokens = count_in(attributes, "gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens")
-    facts.output_tokens = count_in(attributes, "gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens")
-    facts.cached_input_tokens = _first_count(
-        count_in(attributes, "gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.cache_read_input_tokens"),
-        count_in(raw, "cache_read_input_tokens"),
-        count_in(details, "cached_tokens"),
-    )
-    facts.reasoning_tokens = _first_count(
-        count_in(
-            attributes,
+def _operation_of(value: Any) -> str | None:
+    operation = name_of(value)
+    return "" if operation in _CHAT else operation
+
+
+def _reason_of(value: Any) -> str | None:
+    return first_of(value) or None
+
+
+def _cost_of(value: Any) -> float | None:
+    # A cost of nothing is what they write who know no price.
+    return number_of(value) or None
+
+
+#: `input_tokens` is everything the model read, its cache included.
+_TABLE = FactTable(
+    operation=(_operation_of, ("gen_ai.operation.name", "llm.request.type")),
+    provider=(name_of, ("gen_ai.provider.name", "gen_ai.system")),
+    model=(name_of, ("gen_ai.response.model",)),
+    request_model=(name_of, ("gen_ai.request.model",)),
+    finish_reason=(_reason_of, ("gen_ai.response.finish_reasons", "gen_ai.completion.0.finish_reason")),
+    response_id=(id_of, ("gen_ai.response.id",)),
+    conversation_id=(id_of, ("gen_ai.conversation.id",)),
+    user_id=(id_of, ("gen_ai.user",)),
+    prompt_name=(name_of, ("gen_ai.prompt.name",)),
+    prompt_version=(name_of, ("gen_ai.prompt.version",)),
+    cost_usd=(_cost_of, ("gen_ai.usage.cost", "gen_ai.cost.total_cost")),
+    input_tokens=(count_of, ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens")),
+    output_tokens=(count_of, ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens")),
+    cached_input_tokens=(
+        count_of,
+        ("gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.cache_read_input_tokens"),
+    ),
+    reasoning_tokens=(
+        count_of,
+        (
             "gen_ai.usage.reasoning.output_tokens",
             "gen_ai.usage.reasoning_tokens",
             "gen_ai.usage.details.reasoning_tokens",
         ),
-        count_in(told, "reasoning_tokens"),
-    )
+    ),
+)
+
+
+def _add_raw_usage(told: dict[str, Any], raw: dict[str, Any]) -> None:
+    """Read what logfire's copy of the provider's own object knows beyond the conventions."""
+    asked = {**as_object(raw, "prompt_tokens_details"), **as_object(raw, "input_tokens_details")}
+    answered = {**as_object(raw, "completion_tokens_details"), **as_object(raw, "output_tokens_details")}
+    if "cached_input_tokens" not in told:
+        cached = count_in(raw, "cache_read_input_tokens")
+        told["cached_input_tokens"] = count_in(asked, "cached_tokens") if cached is None else cached
+    if "reasoning_tokens" not in told:
+        told["reasoning_tokens"] = count_in(answered, "reasoning_tokens")
 
 
 def cache_written(attributes: Attributes) -> int:
@@ -121,18 +146,6 @@ def as_object(value: dict[str, Any], name: str) -> dict[str, Any]:
     """Return a member that is an object; {} where it is none."""
     inner = value.get(name)
     return inner if isinstance(inner, dict) else {}
-
-
-def _first_count(*counts: int | None) -> int | None:
-    for count in counts:
-        if count is not None:
-            return count
-    return None
-
-
-def _operation(attributes: Attributes) -> str:
-    operation = name_in(attributes, "gen_ai.operation.name", "llm.request.type") or "chat"
-    return "" if operation in _CHAT else operation
 
 
 def _input(attributes: Attributes) -> list[dict[str, Any]] | None:
@@ -158,15 +171,6 @@ def _indexed(attributes: Attributes, prefix: str, role: str) -> list[dict[str, A
             message["tool_call_id"] = found["tool_call_id"]
         messages.append(message)
     return messages_of(messages, role) if messages else None
-
-
-def _finish_reason(attributes: Attributes, output: Any) -> str | None:
-    return (
-        first_of(attributes.get("gen_ai.response.finish_reasons"))
-        or name_in(attributes, "gen_ai.completion.0.finish_reason")
-        or finish_reason_in(output)
-        or None
-    )
 
 
 def _read_event(facts: Facts, event: Event) -> None:

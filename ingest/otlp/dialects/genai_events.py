@@ -7,7 +7,7 @@ message each. What an evaluation says is read by `ingest.otlp.evaluations`.
 
 from ingest.otlp.dialects.genai import CHOICE_EVENT, OLD_EVENTS, facts_of, read_old_event
 from ingest.otlp.facts import Facts
-from ingest.otlp.reading import Record
+from ingest.otlp.reading.items import Record
 from ingest.otlp.values import as_value, name_in
 
 DETAILS_EVENT = "gen_ai.client.inference.operation.details"

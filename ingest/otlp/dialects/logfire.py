@@ -7,13 +7,13 @@ content, usage and `duration`. It knows no response id and repeats the model tha
 
 from ingest.otlp.dialects import genai
 from ingest.otlp.facts import Facts, Role
-from ingest.otlp.reading import Span
+from ingest.otlp.reading.items import Span
 from ingest.otlp.values import name_in, number_in
 
 
-def speaks(span: Span) -> bool:
-    """Whether logfire's own integrations wrote the span (it also marks the spans of others)."""
-    return span.source.scope.startswith("logfire") and genai.speaks(span)
+def may_speak(scope: str) -> bool:
+    """Whether logfire's own integrations write the spans of this scope (it also marks those of others)."""
+    return scope.startswith("logfire")
 
 
 def read(span: Span) -> tuple[Role, Facts] | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ingest.otlp.facts import Facts, Role
 from ingest.otlp.messages import messages_of
-from ingest.otlp.reading import Span
+from ingest.otlp.reading.items import Span
 from ingest.otlp.values import (
     Attributes,
     as_value,

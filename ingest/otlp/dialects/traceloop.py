@@ -8,7 +8,7 @@ answer is not the parent of the client's own: they share only the response id.
 from ingest.otlp.dialects import genai
 from ingest.otlp.facts import Facts, Role
 from ingest.otlp.messages import finish_reason_in
-from ingest.otlp.reading import Span
+from ingest.otlp.reading.items import Span
 from ingest.otlp.values import json_in, name_in
 
 _SCOPE = "opentelemetry.instrumentation."
@@ -17,10 +17,9 @@ _OTHERS = (f"{_SCOPE}genai.", f"{_SCOPE}openai_v2", f"{_SCOPE}vertexai_v2", f"{_
 _CHUNK = "gen_ai.content.completion.chunk"
 
 
-def speaks(span: Span) -> bool:
-    """Whether the span comes from one of Traceloop's packages."""
-    scope = span.source.scope
-    return scope.startswith(_SCOPE) and not scope.startswith(_OTHERS) and genai.speaks(span)
+def may_speak(scope: str) -> bool:
+    """Whether the spans of this scope come from one of Traceloop's packages."""
+    return scope.startswith(_SCOPE) and not scope.startswith(_OTHERS)
 
 
 def read(span: Span) -> tuple[Role, Facts] | None:
