@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Error, Page, sync_playwright
 
 from api.app import create_app
 from ingest.settings import Settings
@@ -55,11 +55,17 @@ def browser() -> Iterator[Browser]:
         running.close()
 
 
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A fresh page; it must end without a console error, a script error or a policy violation."""
+@pytest.fixture(scope="package")
+def tab(browser: Browser) -> Iterator[Page]:
+    """The tab that tests have one after the other: to open one takes the browser longer than most tests."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
-    opened = context.new_page()
+    yield context.new_page()
+    context.close()
+
+
+@pytest.fixture
+def page(tab: Page) -> Iterator[Page]:
+    """An empty page; it must end without a console error, a script error or a policy violation."""
     wrong: list[str] = []
 
     def _heard(message: ConsoleMessage) -> None:
@@ -67,10 +73,16 @@ def page(browser: Browser) -> Iterator[Page]:
         if message.type == "error" and "status of 4" not in message.text:
             wrong.append(message.text)
 
-    opened.on("console", _heard)
-    opened.on("pageerror", lambda error: wrong.append(str(error)))
-    yield opened
-    context.close()
+    def _thrown(error: Error) -> None:
+        wrong.append(str(error))
+
+    tab.on("console", _heard)
+    tab.on("pageerror", _thrown)
+    yield tab
+    tab.goto("about:blank")
+    tab.remove_listener("console", _heard)
+    tab.remove_listener("pageerror", _thrown)
+    tab.context.clear_cookies()
     assert wrong == []
 
 
