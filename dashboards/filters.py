@@ -129,6 +129,12 @@ class PersonQuery(Asked):
 class WorstQuery(PagedQuery):
     """Whose worst experiences to list, worst first."""
 
+    by: Literal["experience", "score", "signal", "latency"] = Field(
+        "experience",
+        description="What says how bad it was: the experience, P(bad) from all that is known; the critics' "
+        "scores alone, by P(level 1 or 2); what users did alone; or the time the answer took. A call of "
+        "which that is unknown is left out.",
+    )
     per: Literal["call", "user", "session"] = Field("call", description="What a row is.")
 
 
@@ -150,6 +156,17 @@ class LatencyQuery(WindowQuery):
     measure: Literal["total", "first_token", "per_output_token"] = Field(
         "total", description="The whole answer, its first token, or the time per output token."
     )
+
+
+class CostsQuery(WindowQuery):
+    """Whose costs to sum."""
+
+    group_by: Annotated[str, Field(max_length=200), AfterValidator(_grouping)] = Field(
+        "prompt",
+        description=f"Fields with commas between, “model,hour”: {', '.join(GROUPINGS)}. A service is a model "
+        "at a provider.",
+    )
+    limit: int = Field(ROWS, ge=1, le=ROWS_MAX, description="Groups at most, the most expensive first.")
 
 
 @dataclass(frozen=True)

@@ -148,16 +148,9 @@ def worst_users(
     """
     window = ranked_window(connection, project_id, since_ms, until_ms, zone)
     found, more = _worst_of(connection, window, "user_id", limit, cursor)
-    names = [worst.user_id for worst, _n, _n_bad in found]
-    first_seen: dict[str | None, int] = dict(
-        connection.execute(
-            select(_user.c.user_id, _user.c.first_seen_at_ms).where(
-                _user.c.project_id == project_id, _user.c.user_id.in_(names)
-            )
-        ).all()
-    )
+    since = first_seen(connection, project_id, [worst.user_id or "" for worst, _n, _n_bad in found])
     rows = (
-        WorstUser(worst.user_id or "", worst.p_bad, n, n_bad, worst, first_seen.get(worst.user_id))
+        WorstUser(worst.user_id or "", worst.p_bad, n, n_bad, worst, since.get(worst.user_id or ""))
         for worst, n, n_bad in found
     )
     return Page(tuple(rows), more)
@@ -185,6 +178,16 @@ def worst_sessions(
         for worst, n, n_bad in found
     )
     return Page(tuple(rows), more)
+
+
+def first_seen(connection: Connection, project_id: int, users: Sequence[str]) -> dict[str, int]:
+    """Return when each of these users first came, milliseconds since 1970; without those never seen."""
+    rows = connection.execute(
+        select(_user.c.user_id, _user.c.first_seen_at_ms).where(
+            _user.c.project_id == project_id, _user.c.user_id.in_(users)
+        )
+    )
+    return dict(rows.all())
 
 
 def experience_of(connection: Connection, project_id: int, call_id: str) -> WorstCall | None:

@@ -22,7 +22,7 @@ from api.deps import SettingsDep, StoreDep
 from api.door.gate import check_own_page, content_type, read_body
 from api.door.short_bodies import check_short
 from api.errors import Refused
-from api.routes import pages
+from api.routes import page_answers, pages
 from dashboards.filters import WeekId
 from dashboards.forms import Said
 from ingest.errors import StoreUnavailable, WriterBusy
@@ -48,7 +48,7 @@ _HIDDEN = ("by", "rank")
 #: Where the page goes on after each form: to what has changed.
 _LEADS_TO = {"note": "#history", "fixed": "#proof", "look": "#proof", "verified": "", "pick": ""}
 
-router = APIRouter(route_class=pages.PageRoute, include_in_schema=False)
+router = APIRouter(route_class=page_answers.PageRoute, include_in_schema=False)
 
 Week = Annotated[WeekId, Path()]
 
@@ -99,7 +99,7 @@ def _do(
 ) -> Response:
     def _again(error: str, field: str | None, status: int) -> Response:
         shown = field if field is not None and field in sent and field not in _HIDDEN else ""
-        said = Said(sent.get("by", pages.who_of(request)), action, shown, error, sent)
+        said = Said(sent.get("by", page_answers.who_of(request)), action, shown, error, sent)
         return pages.case_page(request, week, store, settings, said, status)
 
     try:
@@ -124,7 +124,7 @@ def _do(
     if sent.get("by", "").strip():
         # Quoted: a header holds no letters beyond Latin-1, and a name may.
         name = quote(sent["by"].strip()[:128])
-        answer.set_cookie(pages.WHO_COOKIE, name, max_age=WHO_KEPT_S, httponly=True, samesite="strict")
+        answer.set_cookie(page_answers.WHO_COOKIE, name, max_age=WHO_KEPT_S, httponly=True, samesite="strict")
     return answer
 
 

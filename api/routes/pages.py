@@ -1,24 +1,29 @@
-"""The web view's addresses: pages, their JSON twins (address + ".json"), static files, errors as pages.
+"""The web view's addresses: pages, their JSON twins (address + ".json"), static files.
 
 Flow: request -> query model (`dashboards.filters`) -> `dashboards.pages.*.build` on a read-only connection
--> template, or the same context as JSON. The Content-Security-Policy is the gate's (`api.door.gate`).
+-> `api.routes.page_answers`: the template, or the same context as JSON.
 """
 
-import logging
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
-from urllib.parse import unquote
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
-from sqlalchemy import Connection
-from sqlalchemy.exc import SQLAlchemyError
 
 from api.deps import SettingsDep, StoreDep
 from api.errors import Refused
+from api.routes.page_answers import (
+    PageRoute,
+    as_twin,
+    frame_of,
+    html,
+    is_twin,
+    page_or_twin,
+    twin_of,
+    who_of,
+)
+from api.routes.page_answers import error_page as error_page
+from api.routes.page_answers import wants_page as wants_page
 from api.routes.read import call_not_found
 from dashboards.filters import (
     CallsQuery,
@@ -49,58 +54,15 @@ from dashboards.pages import (
 )
 from dashboards.queries.call import seq_of
 from dashboards.queries.person import Per
-from dashboards.render import Frame, as_json, render, static_files
+from dashboards.render import static_files
 from ingest.settings import Settings
 from ingest.store import Store
 from ingest.tables import DEFAULT_PROJECT
-from outliers.errors import BadCursor
-
-log = logging.getLogger(__name__)
-
-#: The reader's own name, kept by their browser and shown nowhere but in their forms.
-WHO_COOKIE = "lowlight_who"
 
 _KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml", ".txt": "text/plain"}
 
 
-class PageRoute(APIRoute):
-    """A route whose errors are pages too, or JSON for a twin."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handler = super().get_route_handler()
-
-        async def _answer(request: Request) -> Response:
-            try:
-                return await handler(request)
-            except Refused as error:
-                refused = error
-            except BadCursor as error:
-                refused = Refused(422, "bad_cursor", str(error), field="cursor")
-            except RequestValidationError as error:
-                refused = _invalid(error)
-            except SQLAlchemyError as error:
-                log.exception("GET %s: the database could not be read", self.path)
-                cause = str(getattr(error, "orig", None) or error).splitlines()[0]
-                refused = Refused(503, "store_unavailable", f"The database could not be read: {cause}.")
-            except Exception:
-                log.exception("GET %s failed", self.path)
-                refused = Refused(500, "bug", "This is a bug in Lowlight; the server's log has the details.")
-            return refused.response() if _is_twin(request) else error_page(request, refused)
-
-        return _answer
-
-
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
-
-
-@dataclass(frozen=True)
-class ErrorShown:
-    """Context of error.html: what was wrong, with which field of the address, and on which page."""
-
-    status: int
-    message: str
-    field: str | None
-    path: str
 
 
 @router.get("/")
@@ -167,15 +129,13 @@ def get_alike(
     settings: SettingsDep,
 ) -> Response:
     """What else went wrong like a call. An id may itself end in "/alike": then it is that call's page."""
-    end = "/alike.json" if _is_twin(request) else "/alike"
+    end = "/alike.json" if is_twin(request) else "/alike"
     with store.read() as connection:
         whole = seq_of(connection, DEFAULT_PROJECT, f"{call_id}/alike")
         page = None if whole else alike.build(connection, settings, call_id, asked, datetime.now(UTC))
     if page is None:
         return get_call(request, call_id + end, store, settings)
-    if _is_twin(request):
-        return _json(page)
-    return _html("alike.html", page, _frame(request, settings, "calls", _twin_of(request)))
+    return page_or_twin(request, settings, "alike.html", page, "calls")
 
 
 @router.get("/calls/{call_id:path}/scores/{rubric}")
@@ -200,11 +160,9 @@ def get_score(
             )
         )
     if page is None:
-        end = f"/scores/{rubric}{'.json' if _is_twin(request) else ''}"
+        end = f"/scores/{rubric}{'.json' if is_twin(request) else ''}"
         return get_call(request, call_id + end, store, settings)
-    if _is_twin(request):
-        return _json(page)
-    return _html("score.html", page, _frame(request, settings, "calls", _twin_of(request)))
+    return page_or_twin(request, settings, "score.html", page, "calls")
 
 
 @router.get("/calls/{call_id:path}")
@@ -219,8 +177,8 @@ def get_call(request: Request, call_id: str, store: StoreDep, settings: Settings
     if page is None:
         raise call_not_found(call_id.removesuffix(".json") if twin else call_id)
     if twin:
-        return _json(page)
-    return _html("call.html", page, _frame(request, settings, "calls", f"{request.url.path}.json"))
+        return as_twin(page)
+    return html("call.html", page, frame_of(request, settings, "calls", f"{request.url.path}.json"))
 
 
 @router.get("/users/{user_id:path}")
@@ -282,9 +240,7 @@ def get_rubric(
         raise Refused(
             404, "no_such_rubric", f"No critic has met a rubric {name!r}; `lowlight rubric check` lists them."
         )
-    if _is_twin(request):
-        return _json(page)
-    return _html("rubric.html", page, _frame(request, settings, "rubrics", _twin_of(request)))
+    return page_or_twin(request, settings, "rubric.html", page, "rubrics")
 
 
 @router.get("/critic")
@@ -326,36 +282,11 @@ def case_page(
     """Answer with a week's case, as HTML or as its twin; `said` fills in its forms."""
     with store.read() as connection:
         page = case.build(connection, settings, week, datetime.now(UTC))
-    if _is_twin(request):
-        return _json(page)
-    frame = replace(_frame(request, settings, "cases", f"/cases/{week}.json"), said=said)
-    response = _html("case.html", page, frame)
+    if is_twin(request):
+        return as_twin(page)
+    frame = replace(frame_of(request, settings, "cases", f"/cases/{week}.json"), said=said)
+    response = html("case.html", page, frame)
     response.status_code = status
-    return response
-
-
-def who_of(request: Request) -> str:
-    """Return what the reader called themselves when they last sent a form; "" before."""
-    return unquote(request.cookies.get(WHO_COOKIE, ""))[:128]
-
-
-def wants_page(request: Request) -> bool:
-    """Whether a person in a browser asks, not a program: errors are then pages."""
-    path = request.url.path
-    return (
-        request.method in ("GET", "HEAD")
-        and "text/html" in request.headers.get("accept", "")
-        and not path.startswith("/v1/")
-        and not path.endswith(".json")
-    )
-
-
-def error_page(request: Request, error: Refused) -> Response:
-    """Return an error in the design of the pages, with what to do about it."""
-    settings: Settings = request.app.state.settings
-    shown = ErrorShown(error.status, str(error), error.field, request.url.path)
-    response = _html("error.html", shown, _frame(request, settings, "", ""))
-    response.status_code = error.status
     return response
 
 
@@ -377,56 +308,15 @@ def _person(
             f"No call names the {per} {shown!r}; they may not have come yet, or were erased.",
         )
     if twin:
-        return _json(page)
-    query = f"?{request.url.query}" if request.url.query else ""
-    frame = _frame(request, settings, "worst", f"{request.url.path}.json{query}")
-    return _html("person.html", page, frame)
+        return as_twin(page)
+    return html("person.html", page, frame_of(request, settings, "worst", twin_of(request)))
 
 
 def _page(
     request: Request, store: Store, settings: Settings, section: str, of: Any, asked: Any, search: str = ""
 ) -> Response:
     """Build one page's context and answer with it as HTML, or as JSON where its twin was asked for."""
-
-    def _build(connection: Connection) -> Any:
-        return of.build(connection, settings, asked, datetime.now(UTC))
-
     with store.read() as connection:
-        page = _build(connection)
-    if _is_twin(request):
-        return _json(page)
+        page = of.build(connection, settings, asked, datetime.now(UTC))
     template = f"{of.__name__.rpartition('.')[2]}.html"
-    return _html(template, page, _frame(request, settings, section, _twin_of(request), search))
-
-
-def _frame(request: Request, settings: Settings, section: str, twin: str, search: str = "") -> Frame:
-    base_url = str(request.base_url).rstrip("/")
-    return Frame(section, base_url, twin, settings.zone, search, Said(who_of(request)))
-
-
-def _html(template: str, page: Any, frame: Frame) -> Response:
-    return Response(
-        render(template, page, frame), headers={"Cache-Control": "no-store"}, media_type="text/html"
-    )
-
-
-def _json(page: Any) -> Response:
-    return Response(as_json(page), headers={"Cache-Control": "no-store"}, media_type="application/json")
-
-
-def _is_twin(request: Request) -> bool:
-    return request.url.path.endswith(".json")
-
-
-def _twin_of(request: Request) -> str:
-    query = f"?{request.url.query}" if request.url.query else ""
-    return f"{request.url.path}.json{query}"
-
-
-def _invalid(error: RequestValidationError) -> Refused:
-    first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"][1:]) or None
-    message = str(first["msg"]).removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        message = f"There is no filter {field!r} here; `{'/openapi.json'}` lists them."
-    return Refused(422, "invalid", message, field=field)
+    return page_or_twin(request, settings, template, page, section, search)

@@ -22,6 +22,7 @@ from api.errors import Refused
 from dashboards.filters import (
     CallsQuery,
     CasesQuery,
+    CostsQuery,
     LatencyQuery,
     WeekId,
     WeekQuery,
@@ -35,6 +36,7 @@ from dashboards.panels import PanelTooSlow, time_limit
 from dashboards.queries import call as call_queries
 from dashboards.queries.calls import CallList, list_calls
 from dashboards.queries.cases import CaseShown, Cohort, case_shown, cases_shown, cohorts
+from dashboards.queries.costs import Costs, costs
 from dashboards.queries.freshness import CriticWork, critic_work
 from dashboards.queries.latencies import Latencies, latencies
 from dashboards.queries.slow_causes import WeekTails, causes_by_week
@@ -218,7 +220,10 @@ def get_call(
 
 @router.get("/worst")
 def get_worst(asked: Annotated[WorstQuery, Query()], store: StoreDep, settings: SettingsDep) -> WorstList:
-    """Worst experiences per call, user or session; a person is ranked by the worst that happened to them."""
+    """Worst experiences per call, user or session, by P(bad) or by one thing alone, worst first.
+
+    A user or session is ranked by the worst that happened to it, never by an average.
+    """
     window = window_of(asked, settings.zone, datetime.now(UTC))
     with store.read() as connection, time_limit(connection, ROUTE_TIME_LIMIT_S):
         return worst_list(connection, settings, window, asked)
@@ -306,6 +311,18 @@ def get_case(
     if case is None:
         raise Refused(404, "no_case", f"Week {week} has no case: nothing set its bad calls apart.")
     return case
+
+
+@router.get("/costs")
+def get_costs(asked: Annotated[CostsQuery, Query()], store: StoreDep, settings: SettingsDep) -> Costs:
+    """What the calls of a window cost, in all and per group, and what their critics spent.
+
+    US dollars, as the application sent them (`cost_usd`). A call of unknown cost is counted and in no sum.
+    Without a window: the last ended week and this one.
+    """
+    window = window_of(asked, settings.zone, datetime.now(UTC))
+    with store.read() as connection, time_limit(connection, ROUTE_TIME_LIMIT_S):
+        return costs(connection, DEFAULT_PROJECT, window, group_by=asked.group_by, limit=asked.limit)
 
 
 @router.get("/rubrics")

@@ -1,4 +1,7 @@
-"""Worst experiences: calls, users or sessions of a window, by P(bad); a person is ranked by their worst."""
+"""Worst experiences: calls, users or sessions of a window, by P(bad) or by one thing alone.
+
+A person is ranked by the worst that happened to them, never by an average.
+"""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -12,11 +15,22 @@ from dashboards.filters import Window, WorstQuery, window_of
 from dashboards.panels import Panel, panel
 from dashboards.queries.calls import CallLine, Newest, lines_by_seq, newest_call
 from dashboards.reasons import why
-from dashboards.words import many, moment, share
+from dashboards.words import duration, many, moment, share
 from ingest.settings import Settings
 from ingest.tables import DEFAULT_PROJECT
 from outliers.experience.parts import BAD_FROM, Part
-from outliers.worst import Page, WorstCall, WorstSession, WorstUser, worst_calls, worst_sessions, worst_users
+from outliers.worst import (
+    Page,
+    WorstCall,
+    WorstSession,
+    WorstUser,
+    calls_by_seq,
+    first_seen,
+    worst_calls,
+    worst_sessions,
+    worst_users,
+)
+from outliers.worst_by import Placed, worst_by
 
 
 @dataclass(frozen=True)
@@ -24,8 +38,11 @@ class WorstRow:
     """One call, user or session.
 
     Attributes:
-        p_bad: of the call, or of the worst call of the user or session.
-        parts: of that call, the largest share first.
+        value: what it is ranked by. By experience: P(bad), 0..1. By score: the largest weighted
+            P(level 1 or 2) over the rubrics that critics answered, or what the guard saw, 0..1. By signal:
+            how bad the worst signal is, 0..1. By latency: milliseconds.
+        p_bad: of the call, or of the worst call of the user or session; None while it is not ranked.
+        parts: of that call, the largest share first; empty while it is not ranked.
         call: that call.
         who: the user's or session's id; None per call.
         n: calls of the user or session in the window; 1 per call.
@@ -33,7 +50,8 @@ class WorstRow:
         first_seen_at: when the user first came; None where unknown or not per user.
     """
 
-    p_bad: float
+    value: float
+    p_bad: float | None
     parts: tuple[Part, ...]
     call: CallLine
     who: str | None
@@ -97,6 +115,19 @@ def worst_list(connection: Connection, settings: Settings, window: Window, asked
     Raises:
         BadCursor: the cursor is not one of this list.
     """
+    if asked.by != "experience":
+        placed = worst_by(
+            connection,
+            DEFAULT_PROJECT,
+            window.since_ms,
+            window.until_ms,
+            by=asked.by,
+            per=asked.per,
+            zone=settings.zone,
+            limit=asked.limit,
+            cursor=asked.cursor,
+        )
+        return WorstList(_placed_rows(connection, placed.rows, asked.per, settings.critics), placed.cursor)
     rankings: dict[str, Callable[..., Page[Any]]] = {
         "call": worst_calls,
         "user": worst_users,
@@ -126,6 +157,32 @@ def worst_rows(
     )
 
 
+def _placed_rows(
+    connection: Connection, placed: tuple[Placed, ...], per: str, critics: list[str]
+) -> tuple[WorstRow, ...]:
+    """Add to each row of a ranking by one thing alone what is shown of its worst call."""
+    seqs = [row.seq for row in placed]
+    lines = lines_by_seq(connection, seqs, critics)
+    parts = {call.seq: call.parts for call in calls_by_seq(connection, seqs)}
+    first = (
+        first_seen(connection, DEFAULT_PROJECT, [row.name or "" for row in placed]) if per == "user" else {}
+    )
+    return tuple(
+        WorstRow(
+            value=row.value,
+            p_bad=lines[row.seq].p_bad,
+            parts=parts.get(row.seq, ()),
+            call=lines[row.seq],
+            who=row.name,
+            n=row.n,
+            n_bad=row.n_bad,
+            first_seen_at=moment(first[row.name]) if row.name in first else None,
+        )
+        for row in placed
+        if row.seq in lines
+    )
+
+
 def _row(row: WorstCall | WorstUser | WorstSession, worst: WorstCall, line: CallLine) -> WorstRow:
     who, n, n_bad, first_seen_at = None, 1, int(worst.p_bad >= BAD_FROM), None
     if isinstance(row, WorstUser):
@@ -133,21 +190,36 @@ def _row(row: WorstCall | WorstUser | WorstSession, worst: WorstCall, line: Call
         first_seen_at = None if row.first_seen_at_ms is None else moment(row.first_seen_at_ms)
     elif isinstance(row, WorstSession):
         who, n, n_bad = row.session_id, row.n, row.n_bad
-    return WorstRow(worst.p_bad, worst.parts, line, who, n, n_bad, first_seen_at)
+    return WorstRow(worst.p_bad, worst.p_bad, worst.parts, line, who, n, n_bad, first_seen_at)
+
+
+#: What a row is bad with, by what it is ranked.
+_BAD_WITH = {
+    "experience": "was bad with {}",
+    "score": "was bad by what critics saw with {}",
+    "signal": "got a signal that is {} bad",
+    "latency": "took {}",
+}
 
 
 def _headline(asked: WorstQuery, ranking: WorstList | None) -> str:
     if ranking is None:
         return f"Worst {asked.per}s"
     if not ranking.rows:
-        return "No more rows." if asked.cursor else "Nothing ranked in this window."
+        if asked.cursor:
+            return "No more rows."
+        return {
+            "experience": "Nothing ranked in this window.",
+            "score": "No critic has scored a call of this window.",
+            "signal": "No user complained in this window.",
+            "latency": "No call of this window has a latency.",
+        }[asked.by]
     first = ranking.rows[0]
+    value = duration(first.value) if asked.by == "latency" else share(first.value)
     if asked.cursor:
-        return f"Further down: from {share(first.p_bad)} on."
+        return f"Further down: from {value} on."
+    said = _BAD_WITH[asked.by].format(value)
     if first.who:
-        return (
-            f"{first.who} had it worst: {first.n_bad} of {many(first.n, 'call')} bad, "
-            f"the worst with {share(first.p_bad)}."
-        )
+        return f"{first.who} had it worst: {first.n_bad} of {many(first.n, 'call')} bad, the worst {said}."
     because = why(first.parts)
-    return f"The worst call was bad with {share(first.p_bad)}{f': {because}' if because else ''}."
+    return f"The worst call {said}{f': {because}' if because else ''}."

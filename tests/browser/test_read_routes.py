@@ -78,6 +78,26 @@ def test_people_are_ranked_by_the_worst_that_happened_to_them(site: Site) -> Non
     assert all(row["who"] == row["call"]["user_id"] and row["n_bad"] <= row["n"] for row in rows)
 
 
+def test_the_worst_by_one_thing_alone_leaves_out_what_is_unknown(site: Site) -> None:
+    slowest = _get(site, "/worst", by="latency", limit=2)["rows"]
+    assert [(row["call"]["id"], row["value"]) for row in slowest] == [("slow-90", 131e3), ("slow-40", 104e3)]
+    complained = _get(site, "/worst", by="signal", per="user", limit=500)["rows"]
+    assert complained
+    assert all("thumbs_down" in row["call"]["signals"] and row["value"] == 1 for row in complained)
+    assert len({row["who"] for row in complained}) == len(complained)
+    scored = _get(site, "/worst", by="score", limit=500)["rows"]
+    assert [row["value"] > 0.7 for row in scored[:6]] == [True] * 5 + [False], "every twelfth of sixty"
+    assert len(scored) == 200, "only calls that a critic scored"
+
+
+def test_costs_say_what_is_unknown(site: Site) -> None:
+    read = _get(site, "/costs", group_by="model")
+    assert {group["group"] for group in read["groups"]} >= {"aurora-2", "llama-13b"}
+    assert read["total"]["n"] == read["total"]["n_unknown"] == sum(group["n"] for group in read["groups"])
+    assert (read["total"]["cost_usd"], read["total"]["cost_per_call_usd"]) == (None, None)
+    assert read["total"]["output_tokens"] == 30 * 400, "of the calls that say"
+
+
 def test_quantiles_come_with_n_and_interval_or_with_the_reason(site: Site) -> None:
     read = _get(site, "/latency", group_by="model")
     slow = next(group for group in read["groups"] if group["group"] == "llama-13b")
@@ -144,7 +164,11 @@ def test_the_case_names_its_condition_and_its_seed(site: Site) -> None:
         ("/calls?promt=summary", 422, "invalid", "promt"),
         ("/calls?cursor=next", 422, "bad_cursor", "cursor"),
         ("/worst?cursor=1", 422, "bad_cursor", "cursor"),
+        ("/worst?cursor=0.5_99999999999999999999", 422, "bad_cursor", "cursor"),
+        ("/worst?by=signal&cursor=0.5_7", 422, "bad_cursor", "cursor"),
         ("/worst?per=model", 422, "invalid", "per"),
+        ("/worst?by=luck", 422, "invalid", "by"),
+        ("/costs?group_by=colour", 422, "invalid", "group_by"),
         ("/latency?since=yesterday", 422, "invalid", "since"),
         ("/latency?week=2026-W60", 422, "invalid", "week"),
         ("/latency?week=2026-W40&since=2026-01-01", 422, "invalid", None),
