@@ -123,8 +123,8 @@ def agreement(compared: Compared, *, draws: int = DRAWS, seed: int = 0) -> Agree
     truth = np.array([float(np.mean(levels)) for levels in compared.people])
     names, codes = np.unique(np.asarray(compared.groups, dtype=str), return_inverse=True)
     one, others, rater_codes = _each_beside_the_rest(compared.people, codes)
-    paired = _Bootstrap(codes, len(names), draws, seed)
-    raters = _Bootstrap(rater_codes, len(names), draws, seed)
+    paired = Bootstrap(codes, len(names), draws, seed)
+    raters = Bootstrap(rater_codes, len(names), draws, seed)
     return Agreement(
         n=n,
         groups=len(names),
@@ -152,7 +152,7 @@ def shift(before: Compared, after: Compared, *, draws: int = DRAWS, seed: int = 
     names, codes = np.unique(
         np.array([after.groups[place] for place in both], dtype=str), return_inverse=True
     )
-    paired = _Bootstrap(codes, len(names), draws, seed)
+    paired = Bootstrap(codes, len(names), draws, seed)
 
     def moved(figure: Callable[[Floats, Floats], float | None]) -> Callable[[Floats, Floats], float | None]:
         def _moved(scores: Floats, levels: Floats) -> float | None:
@@ -228,7 +228,7 @@ def labelled(
     return Compared(list(said.values()), list(people.values()), list(groups.values()), list(said))
 
 
-class _Bootstrap:
+class Bootstrap:
     """Statistics of pairs with intervals from groups drawn with replacement; the same draws for each."""
 
     def __init__(self, codes: Ints, groups: int, draws: int, seed: int) -> None:

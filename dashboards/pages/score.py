@@ -11,6 +11,7 @@ from critic.queue.calls import calls_by_seq, version_source
 from dashboards.dateline import Dateline, dateline
 from dashboards.panels import Panel, panel
 from dashboards.queries import call as queries
+from dashboards.queries.agreement import PeopleWouldSay, people_would_say
 from dashboards.queries.call import RubricScore
 from ingest.settings import Settings
 from ingest.tables import DEFAULT_PROJECT
@@ -44,6 +45,7 @@ class ScorePage:
         call_id: of the call that was scored.
         score: the answer.
         others: further answers for the call under the same rubric, by other critics or versions.
+        people: what people would give for this score, learnt from their labels of others.
         request: what was asked; the fences are new each time, everything else is as it was sent, unless the
             critic's window was set anew since.
     """
@@ -53,6 +55,7 @@ class ScorePage:
     call_id: str
     score: RubricScore
     others: tuple[RubricScore, ...]
+    people: Panel[PeopleWouldSay | None]
     request: Panel[Request | None]
 
 
@@ -87,7 +90,16 @@ def build(
         call_id=call_id,
         score=found,
         others=tuple(score for score in of_rubric if score is not found),
+        people=panel("What people would give", connection, lambda: _people(connection, found)),
         request=panel("The request", connection, lambda: _request(connection, settings, seq, found)),
+    )
+
+
+def _people(connection: Connection, score: RubricScore) -> PeopleWouldSay | None:
+    if score.score is None:
+        return None
+    return people_would_say(
+        connection, DEFAULT_PROJECT, score.rubric, score.rubric_blob, score.critic, score.score
     )
 
 

@@ -4,12 +4,13 @@ Flow: label and score rows -> `beside_people`; score rows of the window's newest
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, func, select
 
 from critic.tables import Score
 from critic.trust.agreement import Agreement, agreement, labelled
+from critic.trust.calibration import Calibration, at_levels, calibrate, told
 from dashboards.filters import Window
 from dashboards.queries.rubrics import newest_calls
 from ingest.tables import Call, columns
@@ -25,10 +26,32 @@ SHOWN_MAX = 10
 
 @dataclass(frozen=True)
 class BesidePeople:
-    """One critic beside the newest labels of a rubric's newest version."""
+    """One critic beside the newest labels of a rubric's newest version.
+
+    Attributes:
+        calibration: what people would give for its scores; None where too few labels say.
+        levels: by the calibration, what people would give where the critic says 1, 2, .. 7; empty without.
+        told: what the calibration is worth, as a sentence; "" without.
+    """
 
     critic: str
     found: Agreement
+    calibration: Calibration | None = None
+    levels: tuple[float, ...] = ()
+    told: str = ""
+
+
+@dataclass(frozen=True)
+class PeopleWouldSay:
+    """What people would give for one score, by what they gave for others of the same version and critic.
+
+    Attributes:
+        level: 1..7; it stands beside the score and replaces it nowhere.
+        labels: labelled outputs that it is learnt from.
+    """
+
+    level: float
+    labels: int
 
 
 @dataclass(frozen=True)
@@ -58,8 +81,23 @@ def beside_people(
     for critic in critics:
         compared = labelled(connection, project_id, rubric, critic, labels_max=LABELS_READ)
         if compared.said:
-            found.append(BesidePeople(critic, agreement(compared, draws=DRAWS)))
+            calibration = calibrate(compared, draws=DRAWS)
+            beside = BesidePeople(critic, agreement(compared, draws=DRAWS), calibration)
+            if calibration is not None:
+                beside = replace(beside, levels=tuple(at_levels(calibration)), told=told(calibration, critic))
+            found.append(beside)
     return tuple(found)
+
+
+def people_would_say(
+    connection: Connection, project_id: int, rubric: str, blob: str, critic: str, score: float
+) -> PeopleWouldSay | None:
+    """Return what people would give for a score; None where labels are few, or do not help."""
+    compared = labelled(connection, project_id, rubric, critic, blob=blob, labels_max=LABELS_READ)
+    calibration = calibrate(compared)
+    if calibration is None or not calibration.helps:
+        return None
+    return PeopleWouldSay(calibration.level(score), calibration.n)
 
 
 def seen_differently(
