@@ -15,7 +15,7 @@ from ingest.otlp.dialects import part_of_record, part_of_span
 from ingest.otlp.evaluations import signals_of_record, signals_of_span
 from ingest.otlp.facts import Facts, Part
 from ingest.otlp.joining import Row, groups_of
-from ingest.otlp.reading import check_metrics, read_records, read_spans
+from ingest.otlp.reading import read_records, read_spans
 from ingest.otlp.reading.items import Span
 from ingest.otlp.rows import row_of
 from ingest.wire import BadBody, Call, signals_of
@@ -88,57 +88,6 @@ def span_with(attributes: dict[str, Any], scope: str = "", **more: Any) -> Span:
     body = {"resourceSpans": [{"scopeSpans": [{"scope": {"name": scope}, "spans": [span]}]}]}
     (read,) = read_spans(json.dumps(body).encode(), is_json=True).items
     return read
-
-
-# --- reading
-
-
-def test_protobuf_and_json_say_the_same() -> None:
-    for capture in captures():
-        if capture.signal == "metrics":
-            check_metrics(capture.body(), is_json=False)
-            check_metrics(capture.body(is_json=True), is_json=True)
-            continue
-        read = read_spans if capture.signal == "traces" else read_records
-        from_protobuf, from_json = (
-            read(capture.body(is_json=is_json), is_json=is_json) for is_json in (False, True)
-        )
-        assert from_protobuf == from_json, capture.name
-        assert from_protobuf.items
-        assert from_protobuf.rejected == 0
-
-
-@pytest.mark.parametrize(
-    ("wrong", "reason"),
-    [
-        ({"traceId": "00000000000000000000000000000000"}, "trace id"),
-        ({"traceId": "abc"}, "trace id"),
-        ({"spanId": "not hex at all!!"}, "span id"),
-        ({"startTimeUnixNano": "12"}, "start"),
-        ({"endTimeUnixNano": "1795299799000000000"}, "end"),
-        ({"startTimeUnixNano": "9" * 5000}, "start"),
-    ],
-)
-def test_a_bad_span_is_counted_and_named_and_sinks_no_other(wrong: dict[str, Any], reason: str) -> None:
-    good = {
-        "traceId": "0af7651916cd43dd8448eb211c80319c",
-        "spanId": "b7ad6b7169203331",
-        "startTimeUnixNano": 1795299800000000000,
-        "endTimeUnixNano": "1795299801000000000",
-    }
-    body = {"resourceSpans": [{"scopeSpans": [{"spans": [good | wrong, good, "no span"]}]}]}
-    read = read_spans(json.dumps(body).encode(), is_json=True)
-    assert (len(read.items), read.rejected) == (1, 2)
-    assert reason in read.reasons[0]
-
-
-@pytest.mark.parametrize("body", [b"", b"[]", b"null", b'{"resourceSpans"', b"\xff\xfe", b"[" * 100_000])
-def test_a_body_that_is_no_request_is_refused(body: bytes) -> None:
-    with pytest.raises(BadBody):
-        read_spans(body, is_json=True)
-    if body:
-        with pytest.raises(BadBody):
-            read_spans(b"\x0a" + body, is_json=False)
 
 
 # --- the thirteen traps
