@@ -92,12 +92,14 @@ class AnthropicMessages:
     def _open(self) -> "anthropic.AsyncAnthropic":
         import anthropic
 
-        options = self._options
-        if self._watch:
-            client = anthropic.DefaultAsyncHttpxClient(event_hooks=self._watch.hooks())
-            options = {**options, "http_client": client}
-        # Spans would carry the texts to wherever this process's traces go.
-        return anthropic.AsyncAnthropic(max_retries=0, open_telemetry=False, **options)
+        # The settings say where texts may go: no answer sends them elsewhere, and no spans, which would carry
+        # them to wherever this process's traces go.
+        client = anthropic.DefaultAsyncHttpxClient(
+            follow_redirects=False, event_hooks=self._watch.hooks() if self._watch else {}
+        )
+        return anthropic.AsyncAnthropic(
+            max_retries=0, open_telemetry=False, http_client=client, **self._options
+        )
 
     def at_most(self, case: Case) -> Usage:
         """See `Driver.at_most`; all draws together."""

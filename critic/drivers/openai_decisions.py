@@ -78,10 +78,11 @@ class OpenAIDecisions:
         if self._opened is None:
             import openai
 
-            if self._watch:
-                client = openai.DefaultAsyncHttpxClient(event_hooks=self._watch.hooks())
-                self._options["http_client"] = client
-            self._opened = openai.AsyncOpenAI(max_retries=0, **self._options)
+            # The settings say where texts may go; no answer sends them elsewhere.
+            client = openai.DefaultAsyncHttpxClient(
+                follow_redirects=False, event_hooks=self._watch.hooks() if self._watch else {}
+            )
+            self._opened = openai.AsyncOpenAI(max_retries=0, http_client=client, **self._options)
         return self._opened
 
     def at_most(self, case: Case) -> Usage:

@@ -46,11 +46,11 @@ def verdict_on(failure: Failure) -> Verdict:
     Raises:
         CriticUnavailable: 408, 409, 429 and 5xx; worth another try. Where a gateway gave up waiting (408,
             504, 524) the model behind it may have gone on.
-        CriticMisconfigured: bad key, no permission, no such model, quota spent.
+        CriticMisconfigured: bad key, no permission, no such model, quota spent, 3xx.
     """
     status = failure.status
     said = f"{failure.critic} answered {status}: {short(failure.message)}"
-    if failure.quota_spent or failure.wrong_model or status in (401, 402, 403, 404):
+    if failure.quota_spent or failure.wrong_model or 300 <= status < 400 or status in (401, 402, 403, 404):
         raise CriticMisconfigured(_what_to_do(failure))
     if status in (408, 409, 429) or status >= 500:
         raise CriticUnavailable(
@@ -70,6 +70,8 @@ def verdict_on(failure: Failure) -> Verdict:
 def _what_to_do(failure: Failure) -> str:
     """Return the remedy in our own words: a provider's words on a bad key quote the key."""
     critic, status = failure.critic, failure.status
+    if 300 <= status < 400:
+        return f"{critic} points elsewhere ({status}): name the address that answers; no text follows"
     if failure.quota_spent:
         return f"the quota of {critic} is spent ({status}): see the account's billing"
     if failure.wrong_model or status == 404:

@@ -60,6 +60,7 @@ class Provider:
         self.asked_at: list[float] = []
         self.in_flight = 0
         self.in_flight_most = 0
+        self.path = path
         self.base_path = base_path
         self.url = ""
         self.app = Starlette(routes=[Route(path, self._take, methods=["POST"])])

@@ -9,6 +9,7 @@ import json
 import socket
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 
@@ -133,6 +134,18 @@ def test_a_wrong_key_is_named_by_its_variable_and_never_quoted(asked: Asked) -> 
     with pytest.raises(CriticMisconfigured, match=asked.kind.key_variable) as caught:
         asked.judge(key="sk-secret-of-the-team")
     assert "sk-secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [302, 307])
+def test_a_text_follows_no_provider_that_points_elsewhere(asked: Asked, status: int) -> None:
+    """The settings say where texts may go; a gateway that answers with another address does not."""
+    elsewhere = asked.kind.make()
+    with running(elsewhere):
+        away = {"location": urljoin(elsewhere.url, elsewhere.path)}
+        asked.provider.fault_for = lambda _sent: Fault(status, headers=away)
+        with pytest.raises(CriticMisconfigured, match=f"points elsewhere \\({status}\\): name the address"):
+            asked.judge()
+    assert elsewhere.asked_at == []
 
 
 def test_an_unknown_model_is_no_fault_of_the_call(asked: Asked) -> None:
