@@ -1,7 +1,7 @@
 """The HTTP app: intake, reads, pages, and what an operator asks.
 
-Flow: uvicorn -> `api.door.gate.Gate` -> routers. Everything the routes need lies in `app.state`: store,
-settings, intake, what clients dropped, and the child processes where this process started any.
+Flow: uvicorn -> `api.door` (gate, short way) -> routers. Everything the routes need lies in `app.state`:
+store, settings, intake, what clients dropped, and the child processes where this process started any.
 """
 
 import logging
@@ -18,7 +18,8 @@ from starlette.exceptions import HTTPException
 
 from api.door.bodies import Bodies
 from api.door.drops import ClientDrops
-from api.door.gate import Gate, allowed_hosts
+from api.door.gate import allowed_hosts
+from api.door.short_way import BehindTheGate
 from api.errors import Refused, refusal_of, refusal_of_fields
 from api.openapi import document
 from api.operating.metrics import CONTENT_TYPE, metrics_of
@@ -62,7 +63,7 @@ def create_app(
         children: the server's child processes by name, for /readyz; none are started here.
         restores: the server's; without them it cannot be asked to restore.
     """
-    app = FastAPI(
+    app = BehindTheGate(
         title="Lowlight",
         version=version("lowlight-server"),
         description="Takes LLM calls and signals; answers with the worst of them.",
@@ -82,11 +83,6 @@ def create_app(
     app.state.probe = WriteProbe(store)
     app.state.metrics = metrics_of(store, app.state.children, app.state.drops)
     app.state.bodies = Bodies()
-    # The gate comes last, and so first in a request's way.
-    app.add_middleware(intake.ShortWay, of=app, routers=[intake.router, otlp.router])
-    app.add_middleware(
-        Gate, allowed_hosts=allowed_hosts(settings.allowed_hosts), answered=app.state.metrics.request
-    )
     _say_errors_in_one_shape(app)
     app.include_router(intake.router)
     app.include_router(otlp.router)
@@ -102,6 +98,9 @@ def create_app(
     app.include_router(pages.router)
     _add_operations(app)
     document(app)
+    app.put_behind(
+        allowed_hosts(settings.allowed_hosts), app.state.metrics.request, short=[intake.router, otlp.router]
+    )
     return app
 
 

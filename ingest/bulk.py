@@ -19,6 +19,8 @@ from sqlalchemy import Connection
 
 #: Values in one statement; its rows are the largest power of two within that.
 VALUES_MAX = 512
+#: Up to so many rows have a statement of their own number: the groups of requests of one call.
+FEW = 16
 
 
 def cursor_of(connection: Connection) -> Any:
@@ -46,11 +48,11 @@ def insert_rows(
     cursor = cursor_of(connection)
     taken = 0
     # In powers of two: a statement for each possible number of rows would push all others out of the
-    # connection's cache of prepared statements.
+    # connection's cache of prepared statements (ingest.store.STATEMENTS_MAX).
     start, size = 0, 1 << (VALUES_MAX // len(columns)).bit_length() - 1
     while start < len(rows):
         if start + size > len(rows):
-            size //= 2
+            size = len(rows) - start if len(rows) - start <= FEW else size // 2
             continue
         values = tuple(chain.from_iterable(rows[start : start + size]))
         cursor.execute(_insert(insert, table, columns, size, on_conflict, mark), values)

@@ -17,9 +17,13 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.pool import NullPool
 
+from ingest.bulk import cursor_of
 from ingest.errors import BadSettings
 from ingest.packing import teach
 from ingest.writer import Writer
+
+#: Prepared statements that the writer keeps: those of `ingest.bulk` for a few rows of each table, and others.
+STATEMENTS_MAX = 512
 
 T = TypeVar("T")
 
@@ -142,7 +146,10 @@ def writing_engine(database_url: str, *, lock_timeout_s: float = 20.0) -> Engine
     if sqlite_path(database_url) is None:
         return create_engine(database_url, hide_parameters=True)
     engine = create_engine(
-        database_url, hide_parameters=True, poolclass=NullPool, connect_args={"timeout": lock_timeout_s}
+        database_url,
+        hide_parameters=True,
+        poolclass=NullPool,
+        connect_args={"timeout": lock_timeout_s, "cached_statements": STATEMENTS_MAX},
     )
 
     @event.listens_for(engine, "connect")
@@ -157,6 +164,7 @@ def writing_engine(database_url: str, *, lock_timeout_s: float = 20.0) -> Engine
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql("begin immediate")
+        # By the driver's own cursor: SQLAlchemy takes longer to make a statement of it than it takes to run.
+        cursor_of(connection).execute("begin immediate")
 
     return engine

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from starlette.requests import Request
 
-from api.door.gate import WIRE_BYTES_MAX, gunzip, packing, read_packed
+from api.door.gate import WIRE_BYTES_MAX, gunzip, header, packing, read_packed
 from api.errors import Refused
 
 T = TypeVar("T")
@@ -128,7 +128,7 @@ class Bodies:
             Exception: whatever `parse` raises.
         """
         encoding = packing(request)
-        announced = request.headers.get("content-length", "")
+        announced = header(request, b"content-length")
         size = int(announced) if announced.isdigit() else WIRE_BYTES_MAX
         loop = asyncio.get_running_loop()
         if encoding is None:

@@ -147,7 +147,18 @@ def check_own_page(request: Request) -> None:
 
 def content_type(request: Request) -> str:
     """Return the type of the request's body, in lower case, without parameters."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return header(request, b"content-type").partition(";")[0].strip().lower()
+
+
+def header(request: Request, name: bytes) -> str:
+    """Return a header by its name in lower case, the first of several; "" where there is none.
+
+    Past Starlette's Headers, which raise and catch a KeyError for each header that is missing.
+    """
+    for key, value in request.scope["headers"]:
+        if key == name:
+            return value.decode("latin-1")  # type: ignore[no-any-return]
+    return ""
 
 
 async def read_body(request: Request) -> bytes:
@@ -163,10 +174,10 @@ def packing(request: Request) -> str | None:
     Raises:
         Refused: 415, in a way that we cannot unpack.
     """
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    encoding = header(request, b"content-encoding").strip().lower()
     if encoding in ("gzip", "x-gzip"):
         return "gzip"
-    if encoding not in ("identity", ""):
+    if encoding not in ("", "identity"):
         raise Refused(415, "unknown_encoding", f"Content-Encoding is {encoding[:100]!r}; send gzip or none.")
     return None
 
@@ -217,7 +228,7 @@ async def read_packed(request: Request) -> bytes:
     too_large = Refused(
         413, "too_large", f"The body is larger than {WIRE_BYTES_MAX >> 20} MiB; send fewer at once."
     )
-    announced = request.headers.get("content-length", "0")
+    announced = header(request, b"content-length")
     if announced.isdigit() and int(announced) > WIRE_BYTES_MAX:
         raise too_large
     parts: list[bytes] = []

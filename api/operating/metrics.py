@@ -9,17 +9,10 @@ import platform
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
-from typing import Protocol
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Histogram,
-    disable_created_metrics,
-    generate_latest,
-)
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
@@ -27,11 +20,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from api.door.drops import ClientDrops
 from api.operating.readiness import Running
+from api.operating.tallies import Spread, Tallies, Tally
 from api.schema import newest_revision
 from dashboards.queries.backlog import Backlog, ScoresDone, backlog
 from ingest.disk import disk_of
 from ingest.store import OpenStore, sqlite_path
-from ingest.wire import Receipt
 from ingest.writer import WAITING_MAX, Group
 
 #: What `Metrics.text` is, for the Content-Type.
@@ -40,30 +33,25 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _REQUEST_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _COMMIT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 20.0)
 _GROUP_JOBS = (1, 2, 4, 8, 16, 32, 64)
-
-
-class Asked(Protocol):
-    """A counter of one label set."""
-
-    def inc(self, amount: float = 1) -> None:
-        """Add."""
+_STATUSES = {status: str(status) for status in (200, 400, 404, 413, 422, 503)}
 
 
 class Metrics:
-    """The counters, in a registry of their own. Safe to use from many threads."""
+    """The counters, in a registry of their own.
+
+    `request` and `items` are for the event loop alone, `group` for the writer's thread.
+    """
 
     def __init__(self) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # a third of all lines, for a time that /metrics tells anyway
         self.registry = CollectorRegistry(auto_describe=True)
-        self._requests = Histogram(
+        self._requests = Spread(
             "lowlight_request_seconds",
             "Time to answer, by route.",
+            _REQUEST_S,
             ("method", "route", "status"),
-            buckets=_REQUEST_S,
-            registry=self.registry,
         )
         self._items = {
-            kind: self._by_result(f"lowlight_{kind}", words)
+            kind: Tally(f"lowlight_{kind}", words, ("result",))
             for kind, words in (
                 ("calls", "Calls sent to POST /v1/calls."),
                 ("signals", "Signals sent to POST /v1/signals."),
@@ -72,50 +60,38 @@ class Metrics:
                 ("otlp_log_records", "Log records sent over OTLP."),
             )
         }
-        self._commits = Histogram(
+        for tally in self._items.values():
+            for result in ("accepted", "duplicate", "rejected"):
+                tally.add(0, result)
+        self._commits = Spread(
             "lowlight_commit_seconds",
             "Time of one group of writes, from its first job to the end of the commit.",
-            buckets=_COMMIT_S,
-            registry=self.registry,
+            _COMMIT_S,
         )
-        self._group_jobs = Histogram(
-            "lowlight_commit_jobs", "Writes in one commit.", buckets=_GROUP_JOBS, registry=self.registry
-        )
-        self._refused = Counter(
+        self._group_jobs = Spread("lowlight_commit_jobs", "Writes in one commit.", _GROUP_JOBS)
+        self._refused = Tally(
             "lowlight_commits_refused",
             "Groups of writes that the database did not take: locked, full, lost.",
-            registry=self.registry,
         )
-        # labels() takes a lock and a look-up each time; every request passes here.
-        self._asked: dict[tuple[str, str, int], Callable[[float], None]] = {}
-
-    def _by_result(self, name: str, words: str) -> Mapping[str, Asked]:
-        counter = Counter(name, words, ("result",), registry=self.registry)
-        return {result: counter.labels(result) for result in ("accepted", "duplicate", "rejected")}
+        self.registry.register(
+            Tallies(self._requests, *self._items.values(), self._commits, self._group_jobs, self._refused)
+        )
 
     def request(self, method: str, route: str, status: int, took_s: float) -> None:
         """Count one answered request; `route` is the route's template and never the path that was asked."""
-        observe = self._asked.get((method, route, status))
-        if observe is None:
-            observe = self._requests.labels(method, route, str(status)).observe
-            self._asked[(method, route, status)] = observe
-        observe(took_s)
-
-    def receipt(self, kind: str, receipt: Receipt) -> None:
-        """Count what became of a batch of calls, signals or labels."""
-        self.items(kind, receipt.accepted, receipt.duplicates, len(receipt.rejected))
+        self._requests.observe(took_s, method, route, _STATUSES.get(status) or str(status))
 
     def items(self, kind: str, accepted: int, duplicates: int, rejected: int) -> None:
         """Count what became of the items of one request."""
-        results = self._items[kind]
+        tally = self._items[kind]
         for result, n in (("accepted", accepted), ("duplicate", duplicates), ("rejected", rejected)):
             if n:
-                results[result].inc(n)
+                tally.add(n, result)
 
     def group(self, group: Group) -> None:
         """Count one group of the writer; see `ingest.writer.Writer.observe`."""
         if group.refused is not None:
-            self._refused.inc()
+            self._refused.add(1)
             return
         self._commits.observe(group.took_s)
         self._group_jobs.observe(group.jobs)

@@ -4,21 +4,19 @@ Flow: `api.door.bodies` (room, body, `ingest.wire.parse_*` and `ingest.intake.pr
 Receipt. The wait for the commit blocks no thread, so that slow disks and many clients cannot use all of them
 up.
 
-`ShortWay` answers these paths without FastAPI's router and dependencies, which took longer than everything
-else about a request of one call; that is why the handlers ask `request.app.state` themselves.
+The handlers go the short way (`api.door.short_way`), without FastAPI's router and dependencies; that is why
+they ask `request.app.state` themselves.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
-from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.door.gate import check_json
-from api.errors import refusal_of
+from api.door.gate import check_json, header
+from api.door.short_way import JSON, Answer
 from ingest import wire
 from ingest.intake import Intake, Prepared
 from ingest.store import OpenStore
@@ -67,8 +65,8 @@ async def _receipt(
     prepare: Callable[[Intake, int, wire.Sent[Item]], Prepared],
 ) -> Response:
     state = request.app.state
-    dropped = request.headers.get("x-lowlight-dropped")
-    if dropped is not None:
+    dropped = header(request, b"x-lowlight-dropped")
+    if dropped:
         state.drops.note(dropped)
     check_json(request)
     intake: Intake = state.intake
@@ -84,48 +82,8 @@ async def _receipt(
     hold = state.bodies.hold()
     try:
         prepared = await state.bodies.parsed(request, hold, begin)
-        receipt = prepared.receipt(None if prepared.job is None else await waiter)
+        counted = prepared.counted(None if prepared.job is None else await waiter)
     finally:
         hold.leave()
-    state.metrics.receipt(kind, receipt)
-    return Response(receipt.__pydantic_serializer__.to_json(receipt), media_type="application/json")
-
-
-class ShortWay:
-    """ASGI middleware inside the gate: POST to one of our paths goes straight to its handler.
-
-    The same handlers stand in the router, for the OpenAPI document and for every other method.
-    """
-
-    def __init__(self, app: ASGIApp, of: Any, routers: Sequence[APIRouter]) -> None:
-        """Take the routes of an app whose handlers ask for nothing but the request.
-
-        Args:
-            of: the FastAPI app, whose `state` the handlers use.
-            routers: whose POSTs go the short way; none of their paths has parameters.
-        """
-        self._app = app
-        self._of = of
-        self._routes: dict[str, tuple[Any, Callable[[Request], Awaitable[Response]]]] = {
-            route.path: (route, route.endpoint)
-            for router in routers
-            for route in router.routes
-            if isinstance(route, Route)
-        }
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or pass the request on."""
-        found = self._routes.get(scope["path"]) if scope["type"] == "http" else None
-        if found is None or scope["method"] != "POST":
-            await self._app(scope, receive, send)
-            return
-        scope["app"] = self._of
-        scope["route"], handler = found
-        try:
-            response = await handler(Request(scope, receive))
-        except Exception as error:
-            refusal = refusal_of(error)
-            if refusal is None:
-                raise
-            response = refusal.response()
-        await response(scope, receive, send)
+    state.metrics.items(kind, counted.accepted, counted.duplicates, len(prepared.told.rejected))
+    return Answer(prepared.told.receipt_json(counted), JSON)

@@ -3,7 +3,7 @@
 Flow: `api.door.bodies` -> `ingest.otlp.intake` -> the writer -> an Export...ServiceResponse in the type of
 the request, with partial_success where some items were not kept. An error is a google.rpc.Status, as OTLP
 asks; only the gate's own refusals (host, origin) are said in the shape of the other routes. The wait for the
-commit blocks no thread; the handlers go the short way of `api.routes.intake.ShortWay`.
+commit blocks no thread; the handlers go the short way of `api.door.short_way`.
 """
 
 import asyncio
