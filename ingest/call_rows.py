@@ -144,9 +144,13 @@ def new_call(call: Call, received_at_ms: int, replaced: frozenset[str] = frozens
     """
     text, lengths = _text_row(call, replaced)
     prompt, usage, error = call.prompt, call.usage, call.error
-    call_id = call.id or _id_of(call)
-    outcome = _outcome(call)
-    started_at_ms = _started_at_ms(call, received_at_ms)
+    call_id = call.id or id_of(call.trace_id, call.span_id)
+    outcome = "failed" if error is not None else outcome_of(call.finish_reason)
+    started_at_ms = (
+        received_at_ms - round(call.latency_ms or 0)
+        if call.started_at is None
+        else not_ahead(epoch_ms(call.started_at), received_at_ms)
+    )
     row = (
         call_id,
         received_at_ms,
@@ -170,9 +174,10 @@ def new_call(call: Call, received_at_ms: int, replaced: frozenset[str] = frozens
         call.response_id,
         call.sample_rate,
         *lengths,
-        _json(call.tags),
-        _json(call.tools),
+        as_json(call.tags),
+        as_json(call.tools),
     )
+    output_tokens = usage.output_tokens if usage is not None else None
     return NewCall(
         id=call_id,
         slice_key=(
@@ -192,7 +197,7 @@ def new_call(call: Call, received_at_ms: int, replaced: frozenset[str] = frozens
         span_id=call.span_id,
         row=row,
         text=text,
-        counted=_counted(call, outcome),
+        counted=counted_latencies(call.latency_ms, call.first_token_ms, output_tokens, outcome),
         weight=1 / call.sample_rate,
     )
 
@@ -206,45 +211,46 @@ def uuid7() -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
-def _id_of(call: Call) -> str:
+def id_of(trace_id: str | None, span_id: str | None) -> str:
+    """Return the id of a call that was sent without one."""
     # A span is sent again under the same ids, so they name it better than a new number would.
-    if call.trace_id and call.span_id and len(call.trace_id) + len(call.span_id) < 128:
-        return f"{call.trace_id}:{call.span_id}"
+    if trace_id and span_id and len(trace_id) + len(span_id) < 128:
+        return f"{trace_id}:{span_id}"
     return uuid7()
 
 
-def _started_at_ms(call: Call, received_at_ms: int) -> int:
-    if call.started_at is None:
-        return received_at_ms - round(call.latency_ms or 0)
-    started_at_ms = epoch_ms(call.started_at)
+def not_ahead(started_at_ms: int, received_at_ms: int) -> int:
+    """Return when a call began, clamped to its receipt where the sender's clock is wrong."""
     return received_at_ms if started_at_ms > received_at_ms + AHEAD_MS_MAX else started_at_ms
 
 
-def _outcome(call: Call) -> str:
-    if call.error is not None:
-        return "failed"
-    if call.finish_reason is None:
+def outcome_of(finish_reason: str | None) -> str:
+    """Return the outcome of a call without an error."""
+    if finish_reason is None:
         return "answered"
-    reason = call.finish_reason.lower()
+    reason = finish_reason.lower()
     return "aborted" if reason in ABORTED else "failed" if reason in FAILED else "answered"
 
 
-def _counted(call: Call, outcome: str) -> list[tuple[str, int]]:
+def counted_latencies(
+    latency_ms: float | None, first_token_ms: float | None, output_tokens: int | None, outcome: str
+) -> list[tuple[str, int]]:
+    """Return (measure, bucket) of each latency that is known."""
     counted = []
-    if call.latency_ms is not None:
-        counted.append(("total", bucket_of(call.latency_ms)))
+    if latency_ms is not None:
+        counted.append(("total", bucket_of(latency_ms)))
     elif outcome == "failed":
         counted.append(("total", OVER))  # slower than any, whenever it failed
-    if call.first_token_ms is not None:
-        counted.append(("first_token", bucket_of(call.first_token_ms)))
-        output_tokens = call.usage.output_tokens if call.usage is not None else None
-        per_token_ms = per_output_token_ms(call.latency_ms, call.first_token_ms, output_tokens)
+    if first_token_ms is not None:
+        counted.append(("first_token", bucket_of(first_token_ms)))
+        per_token_ms = per_output_token_ms(latency_ms, first_token_ms, output_tokens)
         if per_token_ms is not None:
             counted.append(("per_output_token", bucket_of(per_token_ms)))
     return counted
 
 
-def _json(value: Any) -> str | None:
+def as_json(value: Any) -> str | None:
+    """Return a value as a JSON column keeps it; an empty one is none."""
     return orjson.dumps(value).decode() if value else None
 
 
@@ -252,7 +258,7 @@ def _text_row(
     call: Call, replaced: frozenset[str]
 ) -> tuple[tuple[Any, ...] | None, tuple[int | None, int | None, int | None]]:
     """Return the values of TEXT_COLUMNS, and the whole lengths of input, output and context in characters."""
-    sent, answer = _kept("input", call.input), _kept("output", call.output)
+    sent, answer = kept_of("input", call.input), kept_of("output", call.output)
     context, context_chars, context_cut = None, None, False
     if call.context is not None:
         texts = [call.context] if isinstance(call.context, str) else call.context
@@ -281,8 +287,8 @@ def _text_row(
         answer and answer.text,
         answer is not None and answer.is_json,
         call.output_sha256 or (answer and answer.sha256),
-        _json(context),
-        _json(_marks(replaced, cut)) if replaced or cut else None,
+        as_json(context),
+        as_json(_marks(replaced, cut)) if replaced or cut else None,
     )
     return text, lengths
 
@@ -293,7 +299,12 @@ def _marks(replaced: frozenset[str], cut: list[str]) -> dict[str, str]:
     return marks | {name: "replaced, cut" if name in marks else "cut" for name in cut}
 
 
-def _kept(field: str, value: str | list[dict[str, Any]] | None) -> KeptText | None:
+def kept_of(field: str, value: str | list[dict[str, Any]] | None) -> KeptText | None:
+    """Return a text or messages as they are kept.
+
+    Raises:
+        BadText: messages are nested too deeply, or hold a number outside 64 bits.
+    """
     if value is None:
         return None
     if isinstance(value, str):

@@ -6,16 +6,16 @@ Flow: `ingest.wire` (Sent) -> `Intake.accept_*` prepares rows in the caller's th
 
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
-from ingest.call_rows import AHEAD_MS_MAX, BadText, SliceKey, new_call, uuid7
+from ingest.call_rows import AHEAD_MS_MAX, BadText, NewCall, SliceKey, new_call, uuid7
 from ingest.call_writes import Kept
 from ingest.latency import SLICES_MAX
 from ingest.one_call import KeepCalls
+from ingest.plain_calls import plain_call
 from ingest.rejections import Rejection
 from ingest.settings import Settings
 from ingest.signal_writes import Counted, keep_labels, keep_signals
@@ -30,41 +30,40 @@ UNKNOWN_FIELDS_MAX = 50
 FEW = 16
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A batch ready for the writer.
-
-    Attributes:
-        job: the writer's, still to be queued; None where nothing was sound.
-        receipt: makes the receipt of what the job returned once it is committed.
-    """
-
-    job: Callable[[Connection], Any] | None
-    receipt: Callable[[Any], Receipt]
-
-
-@dataclass(frozen=True)
-class _Told:
+class Told(NamedTuple):
     """What a receipt says besides counts; the batch itself need not be held for it until the commit."""
 
     rejected: list[Rejection]
     unknown_fields: list[str]
 
-    @classmethod
-    def of(cls, sent: Sent[Any]) -> "_Told":
-        return cls(
-            sorted(sent.rejected, key=lambda rejection: rejection.index),
-            sorted(sent.unknown_fields)[:UNKNOWN_FIELDS_MAX],
-        )
-
-    def receipt(self, counted: Counted | None) -> Receipt:
-        accepted, duplicates = counted or (0, 0)
+    def receipt(self, counted: Counted) -> Receipt:
+        """Return the receipt of a batch."""
         return Receipt(
-            accepted=accepted,
-            duplicates=duplicates,
+            accepted=counted.accepted,
+            duplicates=counted.duplicates,
             rejected=self.rejected,
             unknown_fields=self.unknown_fields,
         )
+
+    def receipt_json(self, counted: Counted) -> bytes:
+        """Return the receipt as it is sent."""
+        if self.rejected or self.unknown_fields:
+            return self.receipt(counted).model_dump_json().encode()
+        return b'{"accepted":%d,"duplicates":%d,"rejected":[],"unknown_fields":[]}' % counted
+
+
+class Prepared(NamedTuple):
+    """A batch ready for the writer.
+
+    Attributes:
+        job: the writer's, still to be queued; None where nothing was sound.
+        counted: makes the counts of what the job returned once it is committed; of None where it had none.
+        told: what the receipt says besides.
+    """
+
+    job: Callable[[Connection], Any] | None
+    counted: Callable[[Any], Counted]
+    told: Told
 
 
 class Intake:
@@ -103,9 +102,9 @@ class Intake:
         """Turn a batch into rows, for a caller that waits for the writer in its own way."""
         received_at_ms = _now_ms()
         calls = []
-        for index, call, replaced in sent.checked():
+        for index, call, replaced in sent.read(partial(plain_call, received_at_ms=received_at_ms)):
             try:
-                calls.append(new_call(call, received_at_ms, replaced))
+                calls.append(call if isinstance(call, NewCall) else new_call(call, received_at_ms, replaced))
             except BadText as error:
                 sent.reject(index, error.field, str(error))
         slices = self._slices.setdefault(project_id, {})
@@ -113,22 +112,22 @@ class Intake:
         if self._packs and len(calls) > FEW:
             for new in calls:
                 new.pack()
-        told, n = _Told.of(sent), len(calls)
+        n = len(calls)
 
-        def receipt(kept: Kept | None) -> Receipt:
+        def counted(kept: Kept | None) -> Counted:
             if kept is None:
-                return told.receipt(Counted(0, 0))
+                return _NONE
             self._remember(project_id, kept.slices)
-            return told.receipt(Counted(kept.accepted, n - kept.accepted))
+            return Counted(kept.accepted, n - kept.accepted)
 
-        return Prepared(KeepCalls(project_id, calls, slices) if calls else None, receipt)
+        return Prepared(KeepCalls(project_id, calls, slices) if calls else None, counted, _told(sent))
 
     def prepare_signals(self, project_id: int, sent: Sent[Signal]) -> Prepared:
         """See `prepare_calls`."""
         received_at_ms = _now_ms()
         rows = [_signal_row(signal, received_at_ms) for _index, signal, _replaced in sent.checked()]
         job = partial(keep_signals, project_id=project_id, rows=rows)
-        return Prepared(job if rows else None, _Told.of(sent).receipt)
+        return Prepared(job if rows else None, _as_counted, _told(sent))
 
     def prepare_labels(
         self, project_id: int, sent: Sent[Label], rubrics: Collection[str] | None = None
@@ -143,10 +142,11 @@ class Intake:
                 known = ", ".join(sorted(rubrics)) or "none"
                 sent.reject(index, "rubric", f"names no rubric of this server; there are: {known}")
         job = partial(keep_labels, project_id=project_id, rows=rows)
-        return Prepared(job if rows else None, _Told.of(sent).receipt)
+        return Prepared(job if rows else None, _as_counted, _told(sent))
 
     def _written(self, prepared: Prepared) -> Receipt:
-        return prepared.receipt(None if prepared.job is None else self._store.write(prepared.job))
+        result = None if prepared.job is None else self._store.write(prepared.job)
+        return prepared.told.receipt(prepared.counted(result))
 
     def _remember(self, project_id: int, found: dict[SliceKey, int]) -> None:
         """Spare the next batch the looking up of slices that are now committed."""
@@ -155,6 +155,21 @@ class Intake:
         known = self._slices[project_id]
         # Replaced as a whole, never changed: the writer may be reading the old one.
         self._slices[project_id] = found if len(known) > 2 * SLICES_MAX else {**known, **found}
+
+
+_NONE = Counted(0, 0)
+
+
+def _as_counted(counted: Counted | None) -> Counted:
+    return _NONE if counted is None else counted
+
+
+def _told(sent: Sent[Any]) -> Told:
+    rejected, unknown_fields = sent.rejected, sent.unknown_fields
+    return Told(
+        sorted(rejected, key=lambda rejection: rejection.index) if rejected else [],
+        sorted(unknown_fields)[:UNKNOWN_FIELDS_MAX] if unknown_fields else [],
+    )
 
 
 def _now_ms() -> int:

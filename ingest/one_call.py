@@ -27,7 +27,7 @@ SAME_TIME_MS = 2_000
 _KEYS_MAX = 500
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class KeepCalls:
     """The writer's job for one batch of calls; batches that wait together are written together.
 

@@ -9,7 +9,8 @@ on. Unknown fields are ignored and named in the receipt.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -64,8 +65,21 @@ def _not_ancient(at: datetime) -> datetime:
     return at
 
 
+#: A span's ids as W3C Trace Context writes them, 16 or 32 hexadecimal digits, in whichever case.
+_HEX_ID = re.compile("[0-9a-fA-F]{16}(?:[0-9a-fA-F]{16})?")
+
+
+def _in_small_letters(span_or_trace_id: str) -> str:
+    """Write a span's ids as OpenTelemetry sends them: some tools show, and then send, them in capitals.
+
+    Any other text is an id of the application's own, whose case may tell it from another.
+    """
+    return span_or_trace_id.lower() if _HEX_ID.fullmatch(span_or_trace_id) else span_or_trace_id
+
+
 # A number is taken for an id or name: many applications number their users and versions.
 Id = Annotated[str, Field(min_length=1, max_length=ID_CHARS_MAX, coerce_numbers_to_str=True)]
+HexId = Annotated[Id, AfterValidator(_in_small_letters)]
 Name = Annotated[str, Field(max_length=NAME_CHARS_MAX, coerce_numbers_to_str=True)]
 Count = Annotated[int, Field(ge=0, le=COUNT_MAX)]
 LatencyMs = Annotated[float, Field(ge=0, le=LATENCY_MS_MAX)]
@@ -136,8 +150,8 @@ class Call(_Sent):
     context: Annotated[str | list[str], Field(union_mode="left_to_right")] | None = None
     tags: Annotated[dict[Name, Name], Field(max_length=TAGS_MAX)] | None = None
     sample_rate: Annotated[float, Field(ge=SAMPLE_RATE_MIN, le=1), BeforeValidator(_all_sent)] = 1.0
-    trace_id: Id | None = None
-    span_id: Id | None = None
+    trace_id: HexId | None = None
+    span_id: HexId | None = None
     response_id: Id | None = None
     input_chars: Count | None = None
     output_chars: Count | None = None
@@ -155,8 +169,8 @@ class Signal(_Sent):
     id: Id | None = None
     call_id: Id | None = None
     response_id: Id | None = None
-    trace_id: Id | None = None
-    span_id: Id | None = None
+    trace_id: HexId | None = None
+    span_id: HexId | None = None
     session_id: Id | None = None
     kind: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.:-]{0,63}$", examples=list(SIGNAL_KINDS))]
     value: float | None = None
@@ -239,6 +253,7 @@ class BadBody(IngestError):
 
 
 Item = TypeVar("Item", bound=BaseModel)
+Plain = TypeVar("Plain")
 
 
 class Sent(Generic[Item]):
@@ -289,6 +304,12 @@ class Sent(Generic[Item]):
 
     def checked(self) -> Iterator[tuple[int, Item, frozenset[str]]]:
         """Yield each sound item: its index, the item, the fields in which U+FFFD replaced something."""
+        return self.read(_nothing_is_plain)
+
+    def read(
+        self, plain: Callable[[dict[str, Any]], Plain | None]
+    ) -> Iterator[tuple[int, Item | Plain, frozenset[str]]]:
+        """Like `checked`, with what `plain` makes of an object in the item's place where that is not None."""
         self._rejected.clear()
         self._unknown_fields = {cleaned(name)[0][:ID_CHARS_MAX] for name in self._beside}
         validate = self._model.__pydantic_validator__.validate_python
@@ -302,6 +323,11 @@ class Sent(Generic[Item]):
             try:
                 if self._suspicious:
                     item, replaced = _cleaned_fields(item)
+                else:
+                    made = plain(item)
+                    if made is not None:
+                        yield index, made, replaced
+                        continue
                 truth = _truth_for_a_number(item)
                 if truth is not None:
                     self.reject(index, *truth)
@@ -323,6 +349,10 @@ class Sent(Generic[Item]):
                     )
             yield index, found, replaced
         self._read = True
+
+
+def _nothing_is_plain(_item: dict[str, Any]) -> None:
+    """Let every item be checked field by field."""
 
 
 _NOTHING: frozenset[str] = frozenset()

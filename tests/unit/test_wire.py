@@ -271,3 +271,13 @@ def test_a_sample_rate_of_null_means_that_every_call_was_sent() -> None:
     sent = parse_calls(b'{"calls": [{"id": "a", "sample_rate": null}]}')
     assert [call.sample_rate for call in sent.items] == [1.0]
     assert sent.rejected == []
+
+
+@pytest.mark.parametrize("read", [calls_of, signals_of])
+def test_a_spans_ids_are_written_in_small_letters(read: Any) -> None:
+    """OpenTelemetry sends them so; some tools show them in capitals, and a client sends what it was shown."""
+    span = {"trace_id": "4BF92F3577B34DA64BF92F3577B34DA6", "span_id": "00F067AA0BA902B7"}
+    own = {"trace_id": "Order-17", "span_id": "ABCDEF"}
+    first, second = read([{**span, "kind": "copy"}, {**own, "kind": "copy"}]).items
+    assert (first.trace_id, first.span_id) == ("4bf92f3577b34da64bf92f3577b34da6", "00f067aa0ba902b7")
+    assert (second.trace_id, second.span_id) == ("Order-17", "ABCDEF")
