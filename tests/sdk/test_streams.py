@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from lowlight._responses import read_response
 from lowlight._streams import CHARS_MAX, Events, Gathered
 
-from tests.sdk.test_any_input import ANY
+from tests.sdk.odd_values import ANYTHING
 from tests.sdk.test_wrap import CHAT_STREAM, MESSAGE_STREAM, RESPONSE_STREAM
 
 
@@ -57,7 +57,10 @@ FIELDS = st.sampled_from(
 )
 
 
-@given(st.lists(st.dictionaries(FIELDS, ANY, max_size=5) | ANY, max_size=6), st.lists(KINDS, max_size=6))
+@given(
+    st.lists(st.dictionaries(FIELDS, ANYTHING, max_size=5) | ANYTHING, max_size=6),
+    st.lists(KINDS, max_size=6),
+)
 @settings(max_examples=150, deadline=None)
 def test_no_json_in_a_stream_harms(sent: list[Any], kinds: list[str]) -> None:
     """A watch guards itself too; here, JSON alone must not even come to that."""
