@@ -24,8 +24,8 @@ from api.operating.restoring import Restores
 from api.schema import upgrade
 from critic import drivers
 from critic.process import run_critic
+from critic.queue.work import now_ms
 from critic.spending.money import money_for
-from critic.working.work import now_ms
 from ingest.children import Child, Target
 from ingest.lock import ServerLock
 from ingest.otlp.closing import Closing

@@ -15,10 +15,10 @@ from critic.drivers.local import LocalDriver
 from critic.explaining.explainer import Explainer
 from critic.queue.calls import outputs_read
 from critic.queue.plan import Plan
+from critic.queue.work import Work, now_ms
 from critic.spending.budget import settle_dead
 from critic.spending.money import money_for
 from critic.working.refit import Refitting
-from critic.working.work import Work, now_ms
 from critic.working.worker import Worker
 from ingest.settings import Settings
 from ingest.store import Store, sqlite_path

@@ -23,8 +23,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from api.operating.readiness import FREE_BYTES_LOW, WAL_BYTES_HIGH
 from api.schema import newest_revision, remedy, trouble_with
 from critic import drivers
+from critic.queue.work import now_ms
 from critic.spending.money import money_for
-from critic.working.work import now_ms
 from ingest.disk import disk_of, in_words
 from ingest.errors import IngestError
 from ingest.lock import AlreadyServed, server_of

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Select, bindparam, func, select, update
 
 from critic import queue
 from critic.egress import DEFAULT_PROJECT_NAME
-from critic.queue.rows import NOT_BY_ITSELF_MS, Finished, Leased, Retry
+from critic.queue.rows import NOT_BY_ITSELF_MS, WAITS, Finished, Leased, Retry
 from critic.spending.budget import Budget, NoRoom, Reserved, Spend, Wanted, reserve, settle_spends
 from critic.tables import CriticBatch, Reservation, Score
 from ingest.tables import Call, Project, Slice, columns
@@ -23,8 +23,6 @@ from ingest.tables import Call, Project, Slice, columns
 SCORE, BATCH, RESERVATION = columns(Score), columns(CriticBatch), columns(Reservation)
 CALL, SLICE, PROJECT = columns(Call), columns(Slice), columns(Project)
 
-#: `score.batch` of a row that waits for a batch.
-WAITS = 0
 #: Batches that a row is sent with before it is `failed`: each answered none of it.
 BATCH_TRIES = 3
 

@@ -23,8 +23,8 @@ from critic.batching.outcomes import became, not_run
 from critic.drivers.base import Charge, CriticError, CriticUnavailable, Driver
 from critic.drivers.batching import Batcher, BatchGone, SentInDoubt, Sought, TurnedDown
 from critic.queue.rows import Finished, NewScore, Retry
+from critic.queue.work import Work
 from critic.spending.budget import NoRoom, Spend
-from critic.working.work import Work
 from rubrics import Rubric
 
 log = logging.getLogger(__name__)

@@ -19,8 +19,8 @@ from critic.drivers.explaining import Explaining, Words, at_most, explaining
 from critic.explaining.explanations import ATTEMPTS_MAX, WantedWords, Written, due_now, keep, lease_words
 from critic.local import Reading
 from critic.queue.calls import TakenCall, calls_by_seq, version_source
+from critic.queue.work import Work
 from critic.spending.budget import DAY_MS, NoRoom, Reserved, Spend, Wanted, day_of, reserve
-from critic.working.work import Work
 from rubrics import BadRubric, new_fence, rubric_of
 
 log = logging.getLogger(__name__)

@@ -1,7 +1,7 @@
-"""The critic's queue: which calls need which score rows; how rows are leased, rendered, closed, made anew.
+"""The critic's queue: which calls need which score rows; how rows are leased, rendered, put off, closed.
 
 Its verbs stand here, so that another store of facts can be put behind them without touching their callers;
-they are written in `critic.queue.leasing`. Imported by whoever judges, and by api; imports critic.tables and
+they are written in `critic.queue.leasing`. Imported by whoever judges, and by api; imports critic.drivers and
 critic.spending. Data comes from `todo` rows and call texts and goes to score rows.
 """
 

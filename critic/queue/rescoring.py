@@ -14,9 +14,8 @@ from typing import Any
 from sqlalchemy import Connection, and_, case, func, select
 
 from critic import queue
-from critic.batching.batches import WAITS
 from critic.queue.plan import Plan
-from critic.queue.rows import NewScore
+from critic.queue.rows import WAITS, NewScore
 from critic.tables import CriticBatch, GuardReading, RubricVersion, Score
 from ingest.tables import Call, Slice, columns
 from ingest.upsert import upsert
@@ -29,8 +28,8 @@ READING, VERSION = columns(GuardReading), columns(RubricVersion)
 FIELDS = ("provider", "model", "prompt", "prompt_version", "environment", "release")
 #: Calls looked at in one page: some tens of milliseconds.
 CALLS_A_PAGE = 2_000
-#: Answers whose mean cost stands for those to come.
-ANSWERS_PRICED = 200
+#: Answers whose mean cost stands for those to come, and newest rows among which they are looked for.
+ANSWERS_PRICED, ROWS_LOOKED_AT = 200, 20_000
 
 
 @dataclass(frozen=True)
@@ -121,11 +120,13 @@ def mean_cost_usd(
     Args:
         batch_factor: what one that came by batch cost of that.
     """
+    newest_seq = connection.scalar(select(func.coalesce(func.max(SCORE.c.seq), 0))) or 0
     by_itself = case((SCORE.c.batch.is_(None), SCORE.c.cost_usd), else_=SCORE.c.cost_usd / batch_factor)
     for of_rubric in ((SCORE.c.rubric == rubric,), ()):
         newest = (
             select(by_itself.label("cost_usd"))
             .where(
+                SCORE.c.seq > newest_seq - ROWS_LOOKED_AT,
                 SCORE.c.critic == critic,
                 SCORE.c.status == "scored",
                 SCORE.c.cost_usd.is_not(None),

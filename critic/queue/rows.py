@@ -15,6 +15,8 @@ NO_INPUT = "no input text was sent"
 #: How the reason of a call that was left out of a sample begins, and of one that waited for money in vain.
 NOT_SAMPLED = "not sampled"
 NO_BUDGET = "no budget"
+#: `score.batch` of a row that waits for a batch.
+WAITS = 0
 #: When a row that waits for a batch is due: the end of the year 9999. The queue's index then never meets it.
 NOT_BY_ITSELF_MS = 253_402_300_799_000
 
@@ -25,7 +27,7 @@ class NewScore:
 
     Attributes:
         stratum, inclusion, uniform, urgency: its place in the sample, see `critic.spending.sampling.Choice`.
-        batch: 0 where it waits for a batch (`critic.batching.batches`) instead of being asked by itself.
+        batch: WAITS where it waits for a batch (`critic.batching.batches`) instead of being asked by itself.
     """
 
     call_seq: int

@@ -17,8 +17,8 @@ from critic.drivers.base import Driver
 from critic.drivers.local import LocalDriver
 from critic.queue.pauses import paused
 from critic.queue.plan import Plan
+from critic.queue.work import Work, now_ms
 from critic.tables import Score
-from critic.working.work import Work, now_ms
 from critic.working.worker import Worker
 from ingest.settings import Settings
 from ingest.store import Store

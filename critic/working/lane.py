@@ -1,6 +1,6 @@
 """One critic's lane: leases its rows, asks its driver about each case, hands the answers in.
 
-Flow: critic.queue.lease -> critic.queue.cases.prepare -> critic.spending.purse (where a budget
+Flow: critic.queue.lease -> critic.queue.cases.prepare -> critic.working.purse (where a budget
 holds) -> `Driver.judge`, many at once -> `Work.hand_in`. A case that waits for another try goes back into the
 queue and frees its slot; a hung one ends at the time limit.
 """
@@ -19,10 +19,10 @@ from critic.queue.cases import Judgement, prepare
 from critic.queue.closing import closed_by
 from critic.queue.pauses import pause_critic, resume_critic
 from critic.queue.rows import Finished, Leased, NewScore, Retry
+from critic.queue.work import Work
 from critic.spending.budget import Spend
-from critic.spending.purse import Purse
 from critic.working.pace import Pace
-from critic.working.work import Work
+from critic.working.purse import Purse
 from ingest.errors import IngestError
 from rubrics import Rubric
 

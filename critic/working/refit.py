@@ -13,9 +13,9 @@ from sqlalchemy import Connection, func, select
 
 from critic.drivers.local import LocalDriver
 from critic.local import LocalCritic, Texts, fit_guard, input_text
+from critic.queue.work import Work
 from critic.tables import GuardFit
 from critic.working.taking import Taking
-from critic.working.work import Work
 from ingest.packing import plain
 from ingest.tables import DEFAULT_PROJECT, Call, CallText, columns
 

@@ -1,7 +1,7 @@
 """Taking calls in: each new call is read by the guard and gets the score rows it needs.
 
-Flow: `todo` rows -> texts -> `LocalCritic.read` in a batch -> critic.spending.choosing where a budget holds
--> critic.queue.plan -> `critic.spending.deferral.take_sampled`, one transaction. Late texts are read anew
+Flow: `todo` rows -> texts -> `LocalCritic.read` in a batch -> critic.working.choosing where a budget holds
+-> critic.queue.plan -> `critic.queue.deferral.take_sampled`, one transaction. Late texts are read anew
 and reopen what wanted them; a late signal that says the answer was bad reopens what was left out, put off or
 could not be judged.
 """
@@ -27,13 +27,13 @@ from critic.queue.calls import (
     taken_already,
     waiting_todo,
 )
+from critic.queue.deferral import take_sampled
 from critic.queue.plan import skip_reason
 from critic.queue.rows import Move, NewScore
-from critic.spending.choosing import Choosing, Known
-from critic.spending.deferral import take_sampled
+from critic.queue.work import Work
 from critic.spending.sampling import FORCED, Choice, Given, is_down
 from critic.trust.hostile import marks_of
-from critic.working.work import Work
+from critic.working.choosing import Choosing, Known
 
 #: Calls read in one batch: some tenths of a second of the guard's time, at most 100 MB of texts.
 TAKE_MAX = 100
@@ -188,7 +188,7 @@ def _waiting(connection: Connection) -> _Waiting:
 
 
 def _placed(call: TakenCall, choices: Mapping[str, Choice]) -> list[dict[str, Any]]:
-    """Return a late-read call's places in the sample, as `critic.spending.deferral.place_late` takes them."""
+    """Return a late-read call's places in the sample, as `critic.queue.deferral.place_late` takes them."""
     return [
         {
             "of_call": call.call_seq,

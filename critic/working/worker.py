@@ -17,11 +17,11 @@ from critic.drivers.batching import batcher_of
 from critic.drivers.local import LocalDriver
 from critic.queue.calls import waiting_rows
 from critic.queue.pauses import resume_critic
+from critic.queue.work import Work
 from critic.working.lane import PASS_ON_ROWS, PAUSE_MS, Lane
 from critic.working.pace import Pace
 from critic.working.taking import Taking
 from critic.working.upkeep import Upkeep
-from critic.working.work import Work
 from ingest.settings import Settings
 
 log = logging.getLogger(__name__)

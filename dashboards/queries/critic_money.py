@@ -8,9 +8,9 @@ from datetime import datetime
 
 from sqlalchemy import Connection, func, select
 
+from critic.queue.deferral import DEFERRED_COUNT_MAX, deferred_calls
 from critic.queue.rows import NO_BUDGET
 from critic.spending.budget import DAY_MS, DEFERRED_DAYS_MAX, SAMPLE, Account, account_of, day_of
-from critic.spending.deferral import DEFERRED_COUNT_MAX, deferred_calls
 from critic.spending.prices import Prices
 from critic.spending.sampling import STRATA
 from critic.tables import Score

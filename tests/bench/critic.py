@@ -40,10 +40,10 @@ from critic import drivers, queue
 from critic.drivers.local import LocalDriver
 from critic.process import run_critic
 from critic.queue.plan import Plan
+from critic.queue.work import Work
 from critic.tables import Score
 from critic.working.refit import Refitting
 from critic.working.taking import Taking
-from critic.working.work import Work
 from ingest.children import Child
 from ingest.intake import Intake
 from ingest.settings import Settings

@@ -14,8 +14,8 @@ from critic.batching.lane import Waits
 from critic.drivers.base import Driver
 from critic.drivers.local import LocalDriver
 from critic.queue.plan import Plan
+from critic.queue.work import Work, now_ms
 from critic.spending.money import money_for
-from critic.working.work import Work, now_ms
 from critic.working.worker import Worker
 from ingest.intake import Intake
 from ingest.settings import Settings

@@ -16,9 +16,9 @@ from critic.drivers.local import LocalDriver
 from critic.local import LocalCritic
 from critic.process import run_critic
 from critic.queue.plan import Plan
+from critic.queue.work import Work
 from critic.working.refit import Refitting, is_due, newest_fit
 from critic.working.taking import Taking
-from critic.working.work import Work
 from ingest.children import Child
 from ingest.settings import Settings
 from ingest.store import OpenStore

@@ -16,8 +16,8 @@ from critic import drivers
 from critic.explaining.explainer import Explainer
 from critic.explaining.explanations import ATTEMPTS_MAX, Asked, ask
 from critic.queue.plan import Plan
+from critic.queue.work import Work, now_ms
 from critic.spending.money import money_for
-from critic.working.work import Work, now_ms
 from ingest.settings import Settings
 from ingest.store import OpenStore
 from rubrics import load_rubrics

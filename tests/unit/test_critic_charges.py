@@ -41,7 +41,7 @@ from critic.spending.budget import (
 )
 from critic.spending.money import Money
 from critic.spending.prices import Price, Prices
-from critic.spending.purse import Purse
+from critic.working.purse import Purse
 
 CRITIC, MODEL, BUDGET_USD = "anthropic:m", "m", 0.05
 #: Dollars per million tokens; what is written to the cache is dearer than what is not.

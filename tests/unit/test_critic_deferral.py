@@ -7,9 +7,9 @@ from typing import Any
 from sqlalchemy import select
 
 from critic import queue
+from critic.queue.deferral import deferred_calls, give_up, move_calls, revive
 from critic.queue.rows import NO_BUDGET, NOT_SAMPLED, Finished, Leased, Move, NewScore
 from critic.spending.budget import DAY_MS
-from critic.spending.deferral import deferred_calls, give_up, move_calls, revive
 from ingest.store import OpenStore
 
 PAID = "openai:m"

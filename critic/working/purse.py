@@ -12,8 +12,8 @@ from functools import partial
 from critic.drivers.base import Charge, CriticError, Driver, Verdict
 from critic.queue.cases import Judgement
 from critic.queue.rows import NO_BUDGET, Finished, Retry
+from critic.queue.work import Work
 from critic.spending.budget import DAY_MS, NoRoom, Reserved, Spend, Wanted, day_of, reserve
-from critic.working.work import Work
 
 #: Money that is only reserved is free again in a moment.
 MOMENT_MS = 500

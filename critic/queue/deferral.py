@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, case, func, or_, select, update
 
-from critic.queue.leasing import SCORE, next_changed, take_todo
+from critic.queue.leasing import ROWS_A_CALL, SCORE, next_changed, take_todo
 from critic.queue.rows import NO_BUDGET, NOT_SAMPLED, Move
 from critic.spending.budget import DAY_MS, DEFERRED_DAYS_MAX, count_sampled
 from critic.spending.sampling import FORCED
@@ -137,7 +137,8 @@ def place_late(connection: Connection, placed: Sequence[Mapping[str, Any]], *, n
             SCORE.c.call_seq == bindparam("of_call"),
             SCORE.c.critic == bindparam("of_critic"),
             SCORE.c.occasion == "",
-            SCORE.c.status == "pending",
+            # Not compared as it is: SQLite would go through the index of all that waits, once a call.
+            func.coalesce(SCORE.c.status, "") == "pending",
             SCORE.c.stratum == "",
         )
         .values(
@@ -162,21 +163,32 @@ def revive(connection: Connection, critic: str, *, calls_max: int, now_ms: int) 
     worst_first = (
         select(SCORE.c.call_seq)
         .where(SCORE.c.status == "deferred", SCORE.c.critic == critic, SCORE.c.not_before_ms <= now_ms)
-        .group_by(SCORE.c.call_seq)
-        .order_by(func.max(SCORE.c.urgency).desc(), func.min(SCORE.c.created_at_ms))
-        .limit(calls_max)
+        .order_by(SCORE.c.urgency.desc(), SCORE.c.created_at_ms, SCORE.c.seq)
+        .limit(calls_max * ROWS_A_CALL)
     )
-    calls = list(connection.scalars(worst_first))
+    calls = list(dict.fromkeys(connection.scalars(worst_first)))[:calls_max]
     if not calls:
         return 0
-    revived = 0
-    for place, call_seq in enumerate(calls):
-        revived += connection.execute(
-            update(SCORE)
-            .where(SCORE.c.status == "deferred", SCORE.c.critic == critic, SCORE.c.call_seq == call_seq)
-            .values({**_WAITS_AGAIN, "not_before_ms": now_ms - DAY_MS + place})
-        ).rowcount
-    return revived
+    rows = connection.execute(
+        select(SCORE.c.seq, SCORE.c.call_seq).where(
+            SCORE.c.call_seq.in_(calls),
+            SCORE.c.critic == critic,
+            # As in `place_late`: by the call, and not through all that is deferred.
+            func.coalesce(SCORE.c.status, "") == "deferred",
+        )
+    ).all()
+    place = {call_seq: i for i, call_seq in enumerate(calls)}
+    connection.execute(
+        _REVIVE, [{"row_seq": row.seq, "due_ms": now_ms - DAY_MS + place[row.call_seq]} for row in rows]
+    )
+    return len(rows)
+
+
+_REVIVE = (
+    update(SCORE)
+    .where(SCORE.c.seq == bindparam("row_seq"))
+    .values({**_WAITS_AGAIN, "not_before_ms": bindparam("due_ms")})
+)
 
 
 def give_up(connection: Connection, *, now_ms: int) -> int:
@@ -187,7 +199,8 @@ def give_up(connection: Connection, *, now_ms: int) -> int:
             SCORE.c.status == "deferred",
             SCORE.c.deferred_at_ms <= now_ms - DEFERRED_DAYS_MAX * DAY_MS,
         )
-        .order_by(SCORE.c.seq)
+        # In the order of the index of what is deferred: by `seq` SQLite would look at every row kept.
+        .order_by(SCORE.c.critic, SCORE.c.urgency)
         .limit(GIVE_UP_ROWS)
     )
     seqs = list(connection.scalars(old))

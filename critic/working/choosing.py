@@ -1,7 +1,7 @@
 """Choosing which calls a critic with a budget judges: what the day still holds, and each call's own facts.
 
 Flow: critic.working.taking (new calls, late signals) -> `Choosing.choose` on a read-only connection -> one
-`critic.spending.sampling.Choice` per call and critic -> critic.queue.plan, critic.spending.deferral. The
+`critic.spending.sampling.Choice` per call and critic -> critic.queue.plan, critic.queue.deferral. The
 rates are computed anew for each batch, so that a wrong forecast is mended within the day.
 """
 
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, func, select
 
 from critic.queue.calls import TODO, TakenCall, signals_by_call
+from critic.queue.deferral import deferred_calls
 from critic.spending.budget import DAY_MS, SAMPLE, Account, Budget, account_of, day_of
-from critic.spending.deferral import deferred_calls
 from critic.spending.money import Money
 from critic.spending.sampling import (
     TAIL_CALLS_MIN,
