@@ -226,7 +226,13 @@ def waiting_rows(
         .join(CALL, CALL.c.seq == SCORE.c.call_seq)
         .join(SLICE, SLICE.c.id == CALL.c.slice_id)
         .outerjoin(PROJECT, PROJECT.c.seq == CALL.c.project_id)
-        .where(SCORE.c.status == "pending", of_critics, SCORE.c.seq > after_seq, SCORE.c.batch.is_(None))
+        # Not compared as it is: SQLite would sort the whole backlog by `seq` for every page.
+        .where(
+            func.coalesce(SCORE.c.status, "") == "pending",
+            of_critics,
+            SCORE.c.seq > after_seq,
+            SCORE.c.batch.is_(None),
+        )
         .order_by(SCORE.c.seq)
         .limit(limit)
     )
