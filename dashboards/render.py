@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
+from markupsafe import Markup, escape
 from pydantic_core import to_json
 
 from critic.trust import hostile
@@ -95,6 +96,7 @@ def _environment() -> Environment:
     )
     for name in ("duration", "share", "count", "money", "number", "shorten", "offset", "since", "tick"):
         environment.filters[name] = getattr(words, name)
+    environment.filters["glued"] = _glued
     for name in ("clock", "day", "longday", "weekday", "weeknumber", "stamp"):
         environment.filters[name] = _in_zone(getattr(words, name))
     environment.globals |= {
@@ -139,6 +141,16 @@ def _environment() -> Environment:
 def _static_url(name: str) -> str:
     """The digest in the address lets a browser keep the file for good."""
     return f"/static/{name}?v={static_files()[name][1]}"
+
+
+def _glued(sentence: str) -> Markup:
+    """Keep each number of a sentence on one line with its unit; the words stay what they are."""
+    parts = words.NUMBER_AND_UNIT.split(sentence)
+    # split by one group: words, number and unit, words, ...
+    return Markup("").join(
+        Markup('<span class="whole">{}</span>').format(part) if place % 2 else escape(part)
+        for place, part in enumerate(parts)
+    )
 
 
 def _in_zone(show: Any) -> Any:

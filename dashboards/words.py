@@ -4,6 +4,7 @@ Used as Jinja filters by `dashboards.render`; each takes None for unknown.
 """
 
 import math
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -11,6 +12,8 @@ from urllib.parse import quote, urlencode
 from zoneinfo import ZoneInfo
 
 UNKNOWN = "unknown"
+#: A number with its unit: "99 %", "4.6 s".
+NUMBER_AND_UNIT = re.compile(r"(\d[\d.,]* (?:%|ms|s|min|h)(?!\w))")
 
 
 def moment(ms: int) -> datetime:
@@ -22,6 +25,8 @@ def duration(ms: float | None) -> str:
     """Three significant digits and a unit: 812 ms, 2.41 s, 104 s, 3 min 20 s."""
     if ms is None:
         return UNKNOWN
+    if 0 < ms < 0.05:
+        return "< 0.1 ms"
     if ms < 999.5:
         return f"{ms:.0f} ms" if ms >= 10 or ms == 0 else f"{ms:.1f} ms"
     seconds = ms / 1000
@@ -87,6 +92,9 @@ def many(value: float, one: str, more: str | None = None) -> str:
 def group(name: str, group_by: str) -> str:
     """A group of calls; those that did not name theirs are "no prompt version", "no model"."""
     field = "model" if group_by == "service" else group_by.replace("_", " ")
+    provider, _, model = name.partition(" ")
+    if group_by == "service" and model.lower().startswith(provider.lower()):
+        return model or name  # "mistral mistral-large": the model says whose it is
     return name or f"no {field}"
 
 

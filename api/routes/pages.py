@@ -42,6 +42,7 @@ from dashboards.pages import (
     calls,
     case,
     cases,
+    changes,
     cohorts,
     critic,
     latency,
@@ -99,6 +100,15 @@ def get_cohorts(
 ) -> Response:
     """Everything that set a week's bad or slow calls apart."""
     return _page(request, store, settings, "cases", cohorts, asked)
+
+
+@router.get("/changes")
+@router.get("/changes.json")
+def get_changes(
+    request: Request, asked: Annotated[WeekQuery, Query()], store: StoreDep, settings: SettingsDep
+) -> Response:
+    """What changed since the week before: every figure that is compared."""
+    return _page(request, store, settings, "week", changes, asked)
 
 
 @router.get("/worst")

@@ -11,10 +11,13 @@ from zoneinfo import ZoneInfo
 
 import httpx2 as httpx
 import lowlight
+import openai
 import pytest
+from fastapi.routing import APIRoute
 from playwright.sync_api import Browser, Page
 from sqlalchemy import Connection, text
 
+from api.routes import pages
 from dashboards import panels
 from dashboards.filters import CallsQuery, CasesQuery, LatencyQuery, WeekQuery, WindowQuery, WorstQuery
 from dashboards.pages import (
@@ -52,6 +55,9 @@ PAGES = (
     "/rubrics/tone",
     "/cases",
     "/cohorts",
+    "/changes",
+    "/critic",
+    "/worst?by=latency&per=user",
     f"/cases/{CASE}",
     f"/cases/{CLOSED}",
     "/cases/2020-W05",
@@ -286,10 +292,73 @@ def test_what_an_empty_page_says_works(fresh_site: Site, page: Page, sdk: Any) -
     _curl, url, _header, kind, _data, body = shlex.split(command)
     sent = httpx.post(url, headers=dict([kind.split(": ")]), content=body).json()
     assert (sent["accepted"], sent["rejected"]) == (1, [])
-    exec(code, {"response": {"choices": [{"message": {"content": "Yes."}}]}, "messages": "Is it open?"})
+    client = openai.OpenAI(api_key="unused")
+    answered = {"choices": [{"message": {"content": "Yes."}}]}
+    exec(code, {"client": client, "response": answered, "messages": "Is it open?"})
     assert sdk.flush(10)
     kept = httpx.get(f"{fresh_site.url}/v1/calls").json()["calls"]
     assert sorted(line["asked"] for line in kept) == ["Is it open?", "Where is my parcel?"]
+
+
+#: Every address of a page, as its route has it -> one that the rows answer. A new page stands here too.
+_ONE_OF_EACH = {
+    "/": "/",
+    "/cases": "/cases?limit=3",
+    "/cases/{week}": f"/cases/{CASE}",
+    "/cohorts": "/cohorts",
+    "/changes": f"/changes?week={CASE}",
+    "/worst": "/worst?per=user&by=signal",
+    "/calls": "/calls?prompt=summary&outcome=failed",
+    "/calls/{call_id:path}": CALL,
+    "/calls/{call_id:path}/alike": f"{CALL}/alike",
+    "/calls/{call_id:path}/scores/{rubric}": f"{CALL}/scores/tone?critic=openai:gpt-6-luna",
+    "/users/{user_id:path}": "/users/user-7",
+    "/sessions/{session_id:path}": "/sessions/session-17",
+    "/latency": "/latency?group_by=model&measure=first_token",
+    "/rubrics": "/rubrics",
+    "/rubrics/{name}": "/rubrics/tone",
+    "/critic": "/critic",
+}
+
+
+class _Head(HTMLParser):
+    """Reads a page's first line and where it says that its JSON is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.headline, self.twin, self._inside = "", "", False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note the alternate address, and where the headline begins."""
+        if tag == "link" and ("rel", "alternate") in attrs:
+            self.twin = dict(attrs)["href"] or ""
+        self._inside = self._inside or tag == "h1"
+
+    def handle_endtag(self, tag: str) -> None:
+        """Note where the headline ends."""
+        self._inside = self._inside and tag != "h1"
+
+    def handle_data(self, data: str) -> None:
+        """Keep the headline's words."""
+        self.headline += data if self._inside else ""
+
+
+def test_every_page_names_its_twin_which_says_the_same(site: Site) -> None:
+    """Whatever address a page has, filters and all, its JSON is one step away and begins alike."""
+    plain = {"/static/{name:path}", "/favicon.ico"}
+    paths = {route.path for route in pages.router.routes if isinstance(route, APIRoute)} - plain
+    assert {path for path in paths if not path.endswith(".json")} == set(_ONE_OF_EACH)
+    for path in _ONE_OF_EACH.values():
+        answer = httpx.get(site.url + path)
+        assert answer.status_code == 200, path
+        head = _Head()
+        head.feed(answer.text)
+        twin = httpx.get(site.url + head.twin)
+        assert (twin.status_code, twin.headers["content-type"]) == (200, "application/json"), head.twin
+        assert head.twin.partition("?")[2] == path.partition("?")[2]
+        said = twin.json()
+        if "headline" in said:
+            assert " ".join(head.headline.split()) == " ".join(said["headline"].split()), path
 
 
 def test_twins_are_the_contexts_that_pages_show(site: Site) -> None:
