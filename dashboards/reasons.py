@@ -6,8 +6,8 @@ from dashboards.queries.critic import CriticCoverage
 from dashboards.queries.rubrics import RubricUse
 from dashboards.queries.slow_causes import WeekTails
 from dashboards.words import share
+from outliers.causes.tail_causes import LABELS
 from outliers.experience.parts import Part
-from outliers.latency.causes import LABELS
 
 #: A part is named as a reason from this share on.
 NAMED_FROM = 0.15

@@ -169,7 +169,7 @@ class LatencySpell(SQLModel, table=True):
 
 
 class LatencyCauses(SQLModel, table=True):
-    """What made a week's slowest calls slow, as `outliers.latency.causes.Causes`."""
+    """What made a week's slowest calls slow, as `outliers.causes.tail_causes.Causes`."""
 
     __tablename__ = "latency_causes"
 

@@ -16,6 +16,7 @@ from ingest.settings import Settings
 from ingest.store import Store
 from ingest.tables import Project, columns
 from outliers.casework.cases import leading_cohort, nominate
+from outliers.causes.tail_causes import TailCauses, find_causes, keep_causes
 from outliers.changes import Change, keep_changes
 from outliers.cohorts.describing import describe
 from outliers.cohorts.discovery import Tested, always_so, discover
@@ -25,7 +26,6 @@ from outliers.cohorts.text_groups import text_groups
 from outliers.comparison import compare
 from outliers.experience.refresh import keep_progress, week_mark
 from outliers.frame import WeekCalls, calls_before, week_calls
-from outliers.latency.causes import TailCauses, find_causes, keep_causes
 from outliers.latency.past import read_counts
 from outliers.latency.spells import Spell, find_spells, keep_spells
 from outliers.tables import Progress

@@ -1,7 +1,7 @@
 """Why calls were slow, and where in a call its time goes: causes by week, and the three latencies together.
 
-Flow: outliers.latency.causes (kept by the weekly computation), outliers.latency.tails -> `causes_by_week`,
-`side_by_side` -> the latency page, GET /v1/latency/causes. Milliseconds.
+Flow: outliers.causes.tail_causes (kept by the weekly computation), outliers.latency.tails
+-> `causes_by_week`, `side_by_side` -> the latency page, GET /v1/latency/causes. Milliseconds.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from dashboards.filters import Window
 from dashboards.memory import remembered
 from dashboards.queries.latencies import GROUPS_MAX
-from outliers.latency.causes import TailCauses, causes_of
+from outliers.causes.tail_causes import TailCauses, causes_of
 from outliers.latency.tails import HOUR_MS, MEASURES, Tail, tails
 from outliers.weeks import weeks_between
 

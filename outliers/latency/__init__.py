@@ -1,4 +1,4 @@
-"""Latency: its tail by any field, its causes, its hours, and spells against its own past.
+"""Latency: its tail by any field, its hours, and spells against its own past.
 
-Imported by outliers.weekly, dashboards and api; imports the columns and conditions of outliers.
+Imported by the rest of outliers and above; imports the columns of outliers.
 """

@@ -17,10 +17,10 @@ from api.schema import upgrade
 from ingest.settings import Settings
 from ingest.store import OpenStore
 from ingest.tables import DEFAULT_PROJECT
+from outliers.causes.tail_causes import find_causes
 from outliers.cohorts.alike import alike, alike_window
 from outliers.experience.refresh import refresh_experience
 from outliers.frame import week_calls
-from outliers.latency.causes import find_causes
 from outliers.latency.heat import latency_by_hour
 from outliers.latency.past import read_counts
 from outliers.latency.spells import find_spells

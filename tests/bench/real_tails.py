@@ -15,8 +15,8 @@ from api.schema import upgrade
 from ingest.settings import Settings
 from ingest.store import OpenStore
 from ingest.tables import DEFAULT_PROJECT, Call, columns
+from outliers.causes.tail_causes import TailCauses, find_causes
 from outliers.frame import week_calls
-from outliers.latency.causes import TailCauses, find_causes
 from outliers.latency.tails import Tail, tails
 from outliers.weeks import week_of
 from tests.bench.figures import Figure, options, report

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from ingest.store import OpenStore
+from outliers.causes.tail_causes import LABELS, TailCauses, causes_of, find_causes, keep_causes
+from outliers.causes.tail_rules import tail_rules
 from outliers.frame import week_calls
-from outliers.latency.causes import LABELS, TailCauses, causes_of, find_causes, keep_causes
-from outliers.latency.tail_rules import tail_rules
 from outliers.weeks import week_by_id
 from tests.rows import HOUR_MS, frame_of, put_calls
 

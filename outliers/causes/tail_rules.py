@@ -1,6 +1,6 @@
 """What sets a tail apart, as rules: a shallow tree over calls' fields, tested on people it did not see.
 
-Flow: outliers.frame.WeekCalls + which calls are slow -> `tail_rules` -> outliers.latency.causes.
+Flow: outliers.frame.WeekCalls + which calls are slow -> `tail_rules` -> outliers.causes.tail_causes.
 
 A decision tree of depth 3 (scikit-learn) is grown on one half of the people. Each leaf where slow calls
 gather is a rule; its thresholds are rounded to numbers a person would say, and parts that hardly matter are

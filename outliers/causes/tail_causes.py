@@ -1,7 +1,8 @@
 """Why the slowest calls of a week were slow: a label for each, and what sets them apart.
 
-Flow: outliers.frame.WeekCalls -> outliers.latency.model, outliers.latency.tail_rules -> `find_causes` -> one
-row of `latency_causes` a week (outliers.weekly) -> the latency page, GET /v1/latency/causes.
+Flow: outliers.frame.WeekCalls -> outliers.causes.expected_latency, outliers.causes.tail_rules
+-> `find_causes` -> one row of `latency_causes` a week (outliers.weekly) -> the latency page,
+GET /v1/latency/causes.
 
 What a slow call took beyond its service's ordinary call is dealt out in milliseconds: what the model gives to
 its input, its output and its hour; then what is left goes to retries where there were any, else to its first
@@ -19,10 +20,10 @@ from sqlalchemy import Connection, delete, insert, select
 
 from ingest.store import Store
 from ingest.tables import Call, columns
+from outliers.causes.expected_latency import Model, model_of, with_timings
+from outliers.causes.tail_rules import Rule, tail_rules
 from outliers.cohorts.describing import percent
 from outliers.frame import Floats, Mask, WeekCalls
-from outliers.latency.model import Model, model_of, with_timings
-from outliers.latency.tail_rules import Rule, tail_rules
 from outliers.tables import LatencyCauses
 
 _kept, _call = columns(LatencyCauses), columns(Call)
@@ -85,7 +86,7 @@ class LabelShare:
 
 @dataclass(frozen=True)
 class RuleSaid:
-    """One rule that sets a tail apart; figures as in `outliers.latency.tail_rules.Rule`.
+    """One rule that sets a tail apart; figures as in `outliers.causes.tail_rules.Rule`.
 
     Attributes:
         condition: {"field", "op", "value"}, more of it under "also".

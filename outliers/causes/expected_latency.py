@@ -1,6 +1,6 @@
 """What latency was to be expected of a call, from what it was: its service, tokens, cache use and hour.
 
-Flow: outliers.frame.WeekCalls + `read_timings` -> `model_of` -> outliers.latency.causes. Milliseconds.
+Flow: outliers.frame.WeekCalls + `read_timings` -> `model_of` -> outliers.causes.tail_causes. Milliseconds.
 
     expected = (a + b * uncached input tokens + b' * cached ones + c * output tokens) * hour
 
