@@ -17,7 +17,7 @@ from jinja2.runtime import Context
 from markupsafe import Markup, escape
 from pydantic_core import to_json
 
-from critic.trust import hostile
+from critic import hostile
 from dashboards import case_words, charts, reasons, tail_charts, words
 from dashboards.forms import Said
 from dashboards.queries.agreement import LABELS_READ

@@ -253,7 +253,7 @@ def outputs_read(connection: Connection) -> int:
 def reading_row(
     call_seq: int, reading: Reading, version: str, marks: Sequence[Mapping[str, str]] | None
 ) -> dict[str, Any]:
-    """Return the row that keeps a guard reading and what `critic.trust.hostile` marked in the texts."""
+    """Return the row that keeps a guard reading and what `critic.hostile` marked in the texts."""
     seen = {name: getattr(reading, name) for name in _READING}
     return {"call_seq": call_seq, **seen, "version": version, "marks": marks}
 

@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from critic.drivers.local import LocalDriver
+from critic.hostile import marks_of
 from critic.local import LocalCritic, Reading
 from critic.queue.calls import (
     TakenCall,
@@ -32,7 +33,6 @@ from critic.queue.plan import skip_reason
 from critic.queue.rows import Move, NewScore
 from critic.queue.work import Work
 from critic.spending.sampling import FORCED, Choice, Given, is_down
-from critic.trust.hostile import marks_of
 from critic.working.choosing import Choosing, Known
 
 #: Calls read in one batch: some tenths of a second of the guard's time, at most 100 MB of texts.

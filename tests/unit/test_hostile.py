@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from critic.hostile import EXCERPT_CHARS, KINDS, MARKS_MAX, SCAN_CHARS_MAX, folded, marks_of
 from critic.trust.canary import NULL_MODEL, attacks, null_model_in, plain_cases
-from critic.trust.hostile import EXCERPT_CHARS, KINDS, MARKS_MAX, SCAN_CHARS_MAX, folded, marks_of
 from tests.shared_data import data_folder
 
 ANSWER = "Your parcel left Hamburg on Tuesday."
