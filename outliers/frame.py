@@ -2,7 +2,7 @@
 
 Flow: call, slice, experience, guard_reading, end_user -> `week_calls`, `calls_before` ->
 outliers.cohorts.discovery, outliers.comparison. No texts. Read in pieces of six hours, so that no read lasts
-longer than some 100 ms and no piece of Python objects outlives its columns: 100,000 calls are about 25 MB.
+longer than some 100 ms and no piece of Python objects outlives its columns: 100,000 calls are about 20 MB.
 """
 
 import json
@@ -35,6 +35,8 @@ VALUES_MAX = 500
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+#: Places in a list of names: half as wide as other numbers, and there are many columns of them.
+Codes = NDArray[np.int32]
 Mask = NDArray[np.bool_]
 S = TypeVar("S", bound=np.generic)
 
@@ -48,7 +50,7 @@ KIND_FROM = 0.2
 class Names:
     """A column of names: `names[codes[i]]` is the value of call i; a code of -1 means it has none."""
 
-    codes: Ints
+    codes: Codes
     names: tuple[str, ...]
 
 
@@ -150,44 +152,40 @@ def calls_before(store: Store, project_id: int, week: Week, *, at_least_since_ms
 
 def week_calls(store: Store, project_id: int, week: Week) -> WeekCalls:
     """Read one week's calls of a project."""
-    columns_read = Columns()
+    columns_read, slices = Columns(), dict[int, dict[str, str]]()
     for since_ms in range(week.since_ms, week.until_ms, PIECE_MS):
+        until_ms = min(since_ms + PIECE_MS, week.until_ms)
         with store.read() as connection:
-            slices = slices_of(connection, project_id)  # in one view with the calls that name them
-            rows = _piece(connection, project_id, since_ms, min(since_ms + PIECE_MS, week.until_ms))
-            thumbs = _thumbs(connection, project_id, since_ms, since_ms + PIECE_MS)
+            rows = _piece(connection, project_id, since_ms, until_ms)
+            if any(row.slice_id not in slices for row in rows):
+                slices = slices_of(connection, project_id)  # in one view with the calls that name them
+            thumbs = _thumbs(connection, project_id, since_ms, until_ms)
         columns_read.add(rows, slices, thumbs)
     return columns_read.finish(week)
 
 
+_NUMBERS = ("input_tokens", "output_tokens", "input_chars", "context_chars", "retries")
+#: What is read of a call, in this order.
+READ = (
+    *("seq", "id", "slice_id", "started_at_ms", "outcome", "error_type", "finish_reason", "latency_ms"),
+    *("cost_usd", "user_id", "session_id", *_NUMBERS, "tags", "tools"),
+    *("p_bad", "input_language", "p_fail", "kind", "first_seen_at_ms"),
+)
+_READ_FROM: dict[str, Any] = {
+    # as text: equal tags are decoded once, not once a call
+    "tags": cast(_call.c.tags, String).label("tags"),
+    "tools": cast(_call.c.tools, String).label("tools"),
+    "p_bad": _experience.c.p_bad,
+    "input_language": _guard.c.input_language,
+    "p_fail": _guard.c.p_fail,
+    "kind": _guard.c.kind,
+    "first_seen_at_ms": _user.c.first_seen_at_ms,
+}
+
+
 def _piece(connection: Connection, project_id: int, since_ms: int, until_ms: int) -> Sequence[Any]:
     return connection.execute(
-        select(
-            _call.c.seq,
-            _call.c.id,
-            _call.c.slice_id,
-            _call.c.started_at_ms,
-            _call.c.outcome,
-            _call.c.error_type,
-            _call.c.finish_reason,
-            _call.c.latency_ms,
-            _call.c.cost_usd,
-            _call.c.user_id,
-            _call.c.session_id,
-            _call.c.input_tokens,
-            _call.c.output_tokens,
-            _call.c.input_chars,
-            _call.c.context_chars,
-            _call.c.retries,
-            # as text: equal tags are decoded once, not once a call
-            cast(_call.c.tags, String).label("tags"),
-            cast(_call.c.tools, String).label("tools"),
-            _experience.c.p_bad,
-            _guard.c.input_language,
-            _guard.c.p_fail,
-            _guard.c.kind,
-            _user.c.first_seen_at_ms,
-        )
+        select(*(_READ_FROM[name] if name in _READ_FROM else _call.c[name] for name in READ))
         .outerjoin(_experience, _experience.c.call_seq == _call.c.seq)
         .outerjoin(_guard, _guard.c.call_seq == _call.c.seq)
         .outerjoin(_user, and_(_user.c.project_id == _call.c.project_id, _user.c.user_id == _call.c.user_id))
@@ -219,7 +217,6 @@ def _thumbs(connection: Connection, project_id: int, since_ms: int, until_ms: in
 
 
 _SLICE_FIELDS = ("prompt", "model", "provider", "environment", "release")
-_NUMBERS = ("input_tokens", "output_tokens", "input_chars", "context_chars", "retries")
 
 
 class _Coder:
@@ -231,13 +228,13 @@ class _Coder:
     def __call__(self, name: str | None) -> int:
         return -1 if name is None else self.code.setdefault(name, len(self.code))
 
-    def names(self, codes: Ints) -> Names:
+    def names(self, codes: Codes) -> Names:
         """Return the column; past `VALUES_MAX` names only the most frequent are told apart."""
         names = list(self.code)
         if len(names) > VALUES_MAX:
             counts = np.bincount(codes[codes >= 0], minlength=len(names))
             kept = np.argsort(-counts, kind="stable")[:VALUES_MAX]
-            place = np.full(len(names) + 1, -1, dtype=np.int64)
+            place = np.full(len(names) + 1, -1, dtype=np.int32)
             place[kept] = np.arange(len(kept))
             return Names(place[codes], tuple(names[i] for i in kept))
         return Names(codes, tuple(names))
@@ -250,56 +247,77 @@ class Columns:
         self.pieces: dict[str, list[NDArray[Any]]] = {}
         self.coders: dict[str, _Coder] = {}
         self.people: dict[str, int] = {}
+        self.slices: dict[int, dict[str, str]] = {}
 
-    def add(self, rows: Sequence[Any], slices: dict[int, dict[str, str]], thumbs: dict[int, float]) -> None:
-        """Append a piece of rows, oldest first."""
+    def add(
+        self, rows: Sequence[Sequence[Any]], slices: dict[int, dict[str, str]], thumbs: dict[int, float]
+    ) -> None:
+        """Append a piece of rows (each what `READ` names, in its order), oldest first.
+
+        Args:
+            slices: id -> its fields, of all slices that the rows name.
+        """
         if not rows:
             return
-        self._put("seq", [row.seq for row in rows], np.int64)
-        self._put("started_at_ms", [row.started_at_ms for row in rows], np.int64)
-        for name in ("p_bad", "latency_ms", "cost_usd", *_NUMBERS):
-            self._put(name, [getattr(row, name) for row in rows], np.float64)
-        people = [row.user_id or row.session_id or row.id for row in rows]
-        self._put("people", [self.people.setdefault(who, len(self.people)) for who in people], np.int64)
-        self._put("has_user", [row.user_id is not None for row in rows], np.bool_)
-        self._put("held_back", [held_back(who) for who in people], np.bool_)
-        self._put("answered", [row.outcome == "answered" for row in rows], np.bool_)
-        self._put("failed", [row.outcome == "failed" for row in rows], np.bool_)
-        self._put("thumb", [thumbs.get(row.seq) for row in rows], np.float64)
-        self._put("first_seen_at_ms", [row.first_seen_at_ms for row in rows], np.float64)
-        fields = [slices[row.slice_id] for row in rows]
-        for name in _SLICE_FIELDS:
-            self._code(name, [field[name] for field in fields])
-        self._code("prompt_version", [_version_of(field) for field in fields])
-        self._code("failed_as", [_failed_as(row) for row in rows])
+        self.slices |= slices
+        # a column at a time: a name looked up in each row costs more than all else
+        of: dict[str, Sequence[Any]] = dict(zip(READ, zip(*rows, strict=True), strict=True))
+        for name in ("seq", "started_at_ms"):
+            self._put(name, of[name], np.int64)
+        self._put("slice_id", of["slice_id"], np.int32)
+        for name in ("p_bad", "latency_ms", "cost_usd", "first_seen_at_ms", *_NUMBERS):
+            self._put(name, of[name], np.float64)
+        number = self.people.setdefault
+        who = zip(of["user_id"], of["session_id"], of["id"], strict=True)
+        people = [number(user or session or call, len(self.people)) for user, session, call in who]
+        self._put("people", people, np.int64)
+        self._put("has_user", [user is not None for user in of["user_id"]], np.bool_)
+        self._put("answered", [outcome == "answered" for outcome in of["outcome"]], np.bool_)
+        self._put("failed", [outcome == "failed" for outcome in of["outcome"]], np.bool_)
+        self._put("thumb", list(map(thumbs.get, of["seq"])), np.float64)
+        went = zip(*(of[name] for name in _WENT_WRONG), strict=True)
+        self._code("failed_as", [_failed_as(*one) for one in went])
         for name in ("input_language", "tags", "tools"):
-            self._code(name, [getattr(row, name) for row in rows])
+            self._code(name, of[name])
 
     def finish(self, week: Week) -> WeekCalls:
-        """Return the whole week."""
-        got = {name: np.concatenate(pieces) for name, pieces in self.pieces.items()}
+        """Return the whole week; its pieces are gone then."""
+        got = {name: np.concatenate(self.pieces.pop(name)) for name in list(self.pieces)}
         for name in (*_ARRAYS, *_NUMBERS, "first_seen_at_ms"):
             got.setdefault(name, np.empty(0, dtype=_KINDS.get(name, np.float64)))
-        named = {
-            (name, ""): self.coders[name].names(got[name])
-            for name in (*_SLICE_FIELDS, "prompt_version", "input_language", "failed_as")
-            if name in self.coders
-        }
-        if "tags" in self.coders:
-            named |= _tags(self.coders["tags"], got["tags"])
-            named |= _tools(self.coders["tools"], got["tools"])
+        halves = np.array([held_back(who) for who in self.people], dtype=np.bool_)
+        got["held_back"] = halves[got["people"]]
+        named: dict[tuple[str, str], Names] = {}
+        if len(got["seq"]):
+            named |= self._of_slices(got.pop("slice_id"))
+            for name in ("input_language", "failed_as"):
+                named[name, ""] = self.coders[name].names(got[name])
+            named |= _tags(self.coders["tags"], got.pop("tags"))
+            named |= _tools(self.coders["tools"], got.pop("tools"))
         numbers = {name: got[name] for name in _NUMBERS}
         numbers["user_age_days"] = np.maximum(0.0, got["started_at_ms"] - got["first_seen_at_ms"]) / DAY_MS
         numbers["calls_before"] = _calls_before(got["people"], got["first_seen_at_ms"], week.since_ms)
         return WeekCalls(week=week, named=named, numbers=numbers, **{name: got[name] for name in _ARRAYS})
 
-    def _put(self, name: str, values: list[Any], kind: type) -> None:
+    def _of_slices(self, slice_ids: Codes) -> dict[tuple[str, str], Names]:
+        """Return the columns of the fields that a slice has."""
+        ids, place = np.unique(slice_ids, return_inverse=True)
+        fields = [self.slices[slice_id] for slice_id in ids.tolist()]
+        found = {}
+        for name in (*_SLICE_FIELDS, "prompt_version"):
+            coder = _Coder()
+            given = [_version_of(one) if name == "prompt_version" else one[name] for one in fields]
+            codes = np.array([coder(value) for value in given], dtype=np.int32)
+            found[name, ""] = coder.names(codes[place])
+        return found
+
+    def _put(self, name: str, values: Sequence[Any], kind: type) -> None:
         # None becomes NaN in a column of floats
         self.pieces.setdefault(name, []).append(np.array(values, dtype=kind))
 
-    def _code(self, name: str, values: list[str | None]) -> None:
+    def _code(self, name: str, values: Sequence[str | None]) -> None:
         coder = self.coders.setdefault(name, _Coder())
-        self._put(name, [coder(value) for value in values], np.int64)
+        self._put(name, [coder(value) for value in values], np.int32)
 
 
 def held_back(who: str) -> bool:
@@ -307,14 +325,19 @@ def held_back(who: str) -> bool:
     return zlib.crc32(who.encode()) & 1 == 1
 
 
-def _failed_as(row: Any) -> str | None:
+_WENT_WRONG = ("outcome", "error_type", "finish_reason", "p_fail", "kind")
+
+
+def _failed_as(
+    outcome: str, error_type: str | None, finish_reason: str | None, p_fail: float | None, kind: str | None
+) -> str | None:
     """Return what went wrong in a call as far as fields tell; None where they tell nothing."""
-    if row.outcome != "answered":
-        return f"error {row.error_type or row.outcome}"
-    if row.finish_reason in CUT_SHORT:
-        return f"finish {row.finish_reason}"
-    if row.p_fail is not None and row.p_fail >= KIND_FROM:
-        return str(row.kind)
+    if outcome != "answered":
+        return f"error {error_type or outcome}"
+    if finish_reason in CUT_SHORT:
+        return f"finish {finish_reason}"
+    if p_fail is not None and p_fail >= KIND_FROM:
+        return str(kind)
     return None
 
 
@@ -328,11 +351,10 @@ def _calls_before(people: Ints, first_seen_at_ms: Floats, since_ms: int) -> Floa
 
     Known for users first seen in this week; infinity for those who came earlier, NaN where no user is named.
     """
-    met: dict[int, int] = {}
+    order = np.argsort(people, kind="stable")
+    first = np.searchsorted(people[order], people[order], side="left")
     before = np.empty(len(people))
-    for i, who in enumerate(people.tolist()):
-        before[i] = met.get(who, 0)
-        met[who] = met.get(who, 0) + 1
+    before[order] = np.arange(len(people)) - first
     before[first_seen_at_ms < since_ms] = np.inf
     before[np.isnan(first_seen_at_ms)] = np.nan
     return before
@@ -342,22 +364,22 @@ def _decoded(coder: _Coder) -> list[Any]:
     return [json.loads(text) for text in coder.code]
 
 
-def _tags(coder: _Coder, codes: Ints) -> dict[tuple[str, str], Names]:
+def _tags(coder: _Coder, codes: Codes) -> dict[tuple[str, str], Names]:
     """Return a column for each tag; a call without it has the code -1."""
     sets = [value if isinstance(value, dict) else {} for value in _decoded(coder)]
     found = {}
     for key in sorted({key for tags in sets for key in tags})[:VALUES_MAX]:
         one = _Coder()
-        place = np.array([one(tags.get(key)) for tags in sets] + [-1], dtype=np.int64)
+        place = np.array([one(tags.get(key)) for tags in sets] + [-1], dtype=np.int32)
         found["tag", key] = one.names(place[codes])
     return found
 
 
-def _tools(coder: _Coder, codes: Ints) -> dict[tuple[str, str], Names]:
+def _tools(coder: _Coder, codes: Codes) -> dict[tuple[str, str], Names]:
     """Return a column for each tool: its one name where the call used it."""
     sets = [value if isinstance(value, list) else [] for value in _decoded(coder)]
     found = {}
     for tool in sorted({tool for tools in sets for tool in tools})[:VALUES_MAX]:
-        place = np.array([0 if tool in tools else -1 for tools in sets] + [-1], dtype=np.int64)
+        place = np.array([0 if tool in tools else -1 for tools in sets] + [-1], dtype=np.int32)
         found["tool", tool] = Names(place[codes], (tool,))
     return found

@@ -6,7 +6,6 @@ Calls are plain dicts with only what a test cares about; the rest is filled in.
 import json
 import random
 from collections.abc import Iterable, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 from sqlalchemy import Connection, func, insert, select
@@ -15,7 +14,7 @@ from critic.tables import GuardReading, RubricVersion, Score
 from ingest.latency import OVER, bucket_of
 from ingest.tables import Call, CallText, EndUser, LatencyCount, Project, Signal, Slice, columns
 from ingest.upsert import upsert
-from outliers.frame import Columns, WeekCalls
+from outliers.frame import READ, Columns, WeekCalls
 from outliers.weeks import Week
 
 SLICE_FIELDS = ("provider", "model", "prompt", "prompt_version", "environment", "release")
@@ -225,44 +224,20 @@ def frame_of(calls: Sequence[dict[str, Any]], week: Week) -> WeekCalls:
     rows = []
     for seq, call in enumerate(calls, 1):
         key = tuple(str(call.get(name, "")) for name in SLICE_FIELDS)
-        names = dict.fromkeys(_FRAME_FIELDS) | {"outcome": "answered"}
-        rows.append(
-            SimpleNamespace(
-                **names
-                | {name: value for name, value in call.items() if name in _FRAME_FIELDS}
-                | {
-                    "seq": seq,
-                    "id": f"call-{seq}",
-                    "slice_id": slices.setdefault(key, len(slices) + 1),
-                    "p_bad": call.get("p_bad", call.get("p_fail")),
-                    "input_language": call.get("language"),
-                    "tags": json.dumps(call.get("tags")),
-                    "tools": json.dumps(call.get("tools")),
-                }
-            )
-        )
+        known = {
+            "outcome": "answered",
+            **call,
+            "seq": seq,
+            "id": f"call-{seq}",
+            "slice_id": slices.setdefault(key, len(slices) + 1),
+            "p_bad": call.get("p_bad", call.get("p_fail")),
+            "input_language": call.get("language"),
+            "tags": json.dumps(call.get("tags")),
+            "tools": json.dumps(call.get("tools")),
+        }
+        rows.append([known.get(name) for name in READ])
     thumbs = {seq: 0.0 for seq, call in enumerate(calls, 1) if "thumbs_down" in call.get("signals", ())}
     fields = {number: dict(zip(SLICE_FIELDS, key, strict=True)) for key, number in slices.items()}
     columns_read = Columns()
     columns_read.add(rows, fields, thumbs)
     return columns_read.finish(week)
-
-
-_FRAME_FIELDS = (
-    "started_at_ms",
-    "outcome",
-    "latency_ms",
-    "cost_usd",
-    "user_id",
-    "session_id",
-    "input_tokens",
-    "output_tokens",
-    "input_chars",
-    "context_chars",
-    "retries",
-    "first_seen_at_ms",
-    "error_type",
-    "finish_reason",
-    "p_fail",
-    "kind",
-)

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from outliers.conditions import Condition
-from outliers.frame import Floats, Ints, WeekCalls
+from outliers.frame import Codes, Floats, WeekCalls
 
 #: Numeric fields and the sides on which trouble is looked for.
 SIDES: dict[str, tuple[str, ...]] = {
@@ -49,8 +49,8 @@ class Axis:
     field: str
     key: str
     op: str
-    codes: Ints
-    before: Ints
+    codes: Codes
+    before: Codes
     names: tuple[str, ...] = ()
     thresholds: Floats | None = None
 
@@ -76,12 +76,12 @@ def axes_of(calls: WeekCalls, before: WeekCalls | None, sides: dict[str, tuple[s
         if column is None:
             continue
         theirs = None if past is None else past.named.get((field, key))
-        names, codes_before = column.names, np.full(0 if past is None else len(past), -1, dtype=np.int64)
+        names, codes_before = column.names, np.full(0 if past is None else len(past), -1, dtype=np.int32)
         if theirs is not None:
             place = {name: i for i, name in enumerate(names)}
             names = (*names, *(name for name in theirs.names if name not in place))
             place |= {name: i for i, name in enumerate(names)}
-            to = np.array([place[name] for name in theirs.names] + [-1], dtype=np.int64)
+            to = np.array([place[name] for name in theirs.names] + [-1], dtype=np.int32)
             codes_before = to[theirs.codes]
         axes.append(Axis(field, key, "=", column.codes, codes_before, names))
     for field, ops in sides.items():
@@ -102,8 +102,10 @@ def numeric_axis(field: str, op: str, values: Floats, before: Floats, thresholds
     """Return a number cut at thresholds, on one side."""
     side: Literal["left", "right"] = "left" if op == ">" else "right"
 
-    def _cut(column: Floats) -> Ints:
-        return np.where(np.isnan(column), -1, np.searchsorted(thresholds, column, side=side))
+    def _cut(column: Floats) -> Codes:
+        place = np.searchsorted(thresholds, column, side=side).astype(np.int32)
+        place[np.isnan(column)] = -1
+        return place
 
     return Axis(field, "", op, _cut(values), _cut(before), thresholds=thresholds)
 
@@ -117,7 +119,7 @@ def coarse(axis: Axis) -> Axis:
     shares = np.array([0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99])
     kept = np.unique(np.clip(np.searchsorted(counts, shares), 0, len(axis.thresholds) - 1))
     # the new place is how many kept thresholds lie on the lower side of the old one, for either side
-    to = np.append(np.searchsorted(kept, np.arange(axis.size)), -1)
+    to = np.append(np.searchsorted(kept, np.arange(axis.size)), -1).astype(np.int32)
     return Axis(
         axis.field, axis.key, axis.op, to[axis.codes], to[axis.before], thresholds=axis.thresholds[kept]
     )

@@ -163,7 +163,7 @@ class _Look:
     def pairs(self) -> Iterator[Candidate]:
         """Yield the best pair of values of each two fields, at the price of all pairs tried."""
         axes = [coarse(axis) for axis in self.ground.axes]
-        places = [axis.codes[self.at] + 1 for axis in axes]
+        places = [axis.codes[self.at].astype(np.int64) + 1 for axis in axes]
         best: list[tuple[Condition, float, int]] = []
         tried = 0
         for i, one in enumerate(axes):
@@ -192,13 +192,13 @@ class _Look:
         hour, hours = hours_of(self.ground.calls.started_at_ms[self.at], week)
         start, end = windows(hours)
         everything = Axis(
-            "", "", "=", np.zeros(len(self.ground.calls), np.int64), np.empty(0, np.int64), ("",)
+            "", "", "=", np.zeros(len(self.ground.calls), np.int32), np.empty(0, np.int32), ("",)
         )
         named = [axis for axis in self.ground.axes if axis.thresholds is None] if self.ground.pairs else []
         best: list[tuple[Condition, float, int]] = []
         tried = 0
         for axis in (everything, *named):
-            codes = axis.codes[self.at]
+            codes = axis.codes[self.at].astype(np.int64)
             n = np.bincount(codes + 1, minlength=axis.size + 1)[1:]
             values = [
                 v for v in np.argsort(-n, kind="stable")[:VALUES_IN_SPANS].tolist() if n[v] >= CALLS_MIN

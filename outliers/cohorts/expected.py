@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from outliers.cohorts.axes import Axis, coarse
-from outliers.frame import Floats, Ints, Mask, WeekCalls
+from outliers.frame import Codes, Floats, Ints, Mask, WeekCalls
 
 HOUR_MS = 3_600_000
 #: Expected bad calls that each factor is drawn towards 1 by, and sweeps over all fields.
@@ -45,7 +45,7 @@ def expected_rates(
     """
     base = float(y_before[among].mean()) if among.any() else RATE_MIN
     now, then = np.full(len(calls), base), np.full(len(before), base)
-    columns = [
+    columns: list[tuple[Codes | Ints, Codes | Ints, int, bool]] = [
         (axis.codes, axis.before, axis.size, axis.field == "input_language")
         for axis in (coarse(one) for one in _lasting(axes))
     ]

@@ -233,7 +233,7 @@ def praised(p_bad: float, praise: float) -> float:
     Args:
         praise: how positive, 0..1; half a praise multiplies by the root of `PRAISED_ODDS`.
     """
-    factor = PRAISED_ODDS**praise
+    factor: float = PRAISED_ODDS**praise
     return p_bad * factor / (1 - p_bad + p_bad * factor)
 
 
