@@ -1,10 +1,9 @@
-"""What a route asks for: the store, the settings, the intake. `api.app` puts them into `app.state`."""
+"""What a route asks for: the store, the settings, the OTLP intake. `api.app` puts them into `app.state`."""
 
 from typing import Annotated
 
 from fastapi import Depends, Request
 
-from ingest.intake import Intake
 from ingest.otlp.intake import OtlpIntake
 from ingest.settings import Settings
 from ingest.store import Store
@@ -22,11 +21,6 @@ async def _settings(request: Request) -> Settings:
     return settings
 
 
-async def _intake(request: Request) -> Intake:
-    intake: Intake = request.app.state.intake
-    return intake
-
-
 async def _otlp(request: Request) -> OtlpIntake:
     otlp: OtlpIntake = request.app.state.otlp
     return otlp
@@ -34,5 +28,4 @@ async def _otlp(request: Request) -> OtlpIntake:
 
 StoreDep = Annotated[Store, Depends(_store)]
 SettingsDep = Annotated[Settings, Depends(_settings)]
-IntakeDep = Annotated[Intake, Depends(_intake)]
 OtlpDep = Annotated[OtlpIntake, Depends(_otlp)]

@@ -198,12 +198,6 @@ def any_to_forget(connection: Connection, before_ms: int) -> bool:
     return connection.execute(old.limit(1)).first() is not None
 
 
-def open_fragments(connection: Connection) -> int:
-    """Return how many fragments wait for their call to close."""
-    waiting = select(func.count()).select_from(FRAGMENT).where(FRAGMENT.c.due_at_ms.is_not(None))
-    return connection.execute(waiting).scalar_one()
-
-
 def _row(found: Any) -> Row:
     part = Part(
         found.role,
