@@ -26,11 +26,11 @@ def client(server: FakeServer) -> Iterator[lowlight.Client]:
 
 
 @pytest.fixture(scope="module")
-def outbox() -> Iterator[lowlight.Client]:
-    """A client that queues and sends nothing: its server is nowhere."""
-    made = lowlight.Client("http://127.0.0.1:1", linger_s=3600)
-    yield made
-    made.shutdown(0)
+def outbox() -> lowlight.Client:
+    """A client that queues and sends nothing: it never gets a thread."""
+    made = lowlight.Client("http://127.0.0.1:1")
+    made._start = lambda: None  # type: ignore[method-assign]
+    return made
 
 
 @pytest.fixture

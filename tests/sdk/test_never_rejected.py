@@ -240,8 +240,10 @@ def test_a_machine_whose_clock_was_never_set_loses_no_call(
     outbox: lowlight.Client, monkeypatch: pytest.MonkeyPatch, clock_s: float
 ) -> None:
     """Without a time of its own a call is taken for one of the time of its receipt."""
-    monkeypatch.setattr("lowlight._client.time.time", lambda: clock_s)
-    assert sent_call(outbox, output="4").started_at is None
+    monkeypatch.setattr("lowlight._client._now_s", lambda: clock_s)
+    call = sent_call(outbox, output="4")
+    assert call.started_at is None
+    assert uuid.UUID(call.id).version == 7
 
 
 @pytest.mark.parametrize(

@@ -163,3 +163,26 @@ print(lowlight.flush(20), stats["recorded"] + sum(stats["dropped"].values()) > 1
     done = run_program(source, LOWLIGHT_URL=server.url)
     assert done.stdout.split() == ["True", "True"], done.stderr
     assert outputs(server).count("handler") > 10
+
+
+def test_children_forked_without_pythons_hooks_share_nothing(
+    server: FakeServer, run_program: RunProgram
+) -> None:
+    """As uWSGI forks. What a parent has made in advance, ids above all, must not be used by each child."""
+    source = """
+import ctypes, os, lowlight
+lowlight.record("parent")
+lowlight.flush()
+children = []
+for n in range(3):
+    pid = ctypes.PyDLL(None).fork()
+    if pid == 0:
+        for i in range(20): lowlight.record(f"child {n}")
+        with lowlight.call(output=f"child {n}"): pass
+        os._exit(0 if lowlight.flush(10) else 1)
+    children.append(pid)
+print([os.waitpid(pid, 0)[1] for pid in children])
+"""
+    done = run_program(source, LOWLIGHT_URL=server.url)
+    assert done.stdout == "[0, 0, 0]\n", done.stderr
+    assert outputs(server) == sorted([f"child {n}" for n in range(3)] * 21 + ["parent"])

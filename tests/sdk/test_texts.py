@@ -143,6 +143,15 @@ def test_what_a_call_is_sampled_by(server: FakeServer) -> None:
         assert [one in server.calls for one in own] == [is_kept(one, 0.5) for one in own]
 
 
+@pytest.mark.parametrize("nothing", ["", b"", float("nan")])
+def test_calls_of_an_empty_session_are_no_session(outbox: lowlight.Client, nothing: Any) -> None:
+    """Applications that say "" for a visitor without one would send all of those calls, or none."""
+    outbox.init("http://127.0.0.1:1", sample=0.5)
+    ids = [outbox.record(session_id=nothing, trace_id=nothing) for _ in range(60)]
+    assert outbox.stats()["queued"] == sum(is_kept(one, 0.5) for one in ids)
+    assert 0 < outbox.stats()["queued"] < 60
+
+
 def test_a_failed_call_is_always_kept_and_stands_for_itself(server: FakeServer) -> None:
     with lowlight.Client(server.url, linger_s=0.01, sample=0.0) as client:
         client.record("4")

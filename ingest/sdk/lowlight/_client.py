@@ -3,6 +3,7 @@
 Flow: `record()`, `wrap`, `observe`, `call` -> one entry of plain values -> `_delivery` -> the server.
 """
 
+import os
 import time
 from typing import (
     TYPE_CHECKING,
@@ -21,9 +22,9 @@ from typing import (
 )
 
 from lowlight._calls import OpenCall
-from lowlight._context import NOWHERE, Context, Scope, both, current, span_ids
+from lowlight._context import NOWHERE, Context, Scope, current, span_ids
 from lowlight._delivery import Delivery
-from lowlight._held import copied, error_of, held_bytes
+from lowlight._held import FIXED, copied, error_of, held
 from lowlight._ids import given_id, new_id
 from lowlight._never import never_raises
 from lowlight._process import importing
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 #: What an entry weighs beside its texts.
 ENTRY_BYTES = 1_000
+_now_s = time.time
+_getpid = os.getpid
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 ProviderClient = TypeVar("ProviderClient")
@@ -107,27 +110,12 @@ class Client(Delivery):
         provider, tokens, finish reason, response id and called tools are read from `response`; an
         argument given beside it wins.
 
-            began = time.perf_counter()
-            response = openai_client.chat.completions.create(model="gpt-6-mini", messages=messages)
-            call_id = lowlight.record(
-                response,
-                input=messages,
-                latency_ms=(time.perf_counter() - began) * 1000,
-                prompt=("support-answer", "v7"),
-                context=[document.text for document in retrieved],
-                user_id=user.id,
-                session_id=conversation.id,
-            )
-
-        Anthropic keeps the system prompt apart; put it first, so that the critic sees what the model saw:
-
-            asked = [{"role": "system", "content": system}, *messages]
-            lowlight.record(message, input=asked, latency_ms=812.5)
-
-        Plain texts, and a call that failed:
-
+            call_id = lowlight.record(response, input=messages, latency_ms=812.5, user_id=user.id)
             lowlight.record(input="2+2?", output="4", model="our-own", provider="vllm", latency_ms=40)
             lowlight.record(input=messages, model="gpt-6-mini", error=exception, latency_ms=30_000)
+
+        Anthropic keeps the system prompt apart; put it first, so that the critic sees what the model saw:
+        `input=[{"role": "system", "content": system}, *messages]`.
 
         Args:
             response: an openai ChatCompletion, Response or Completion, an anthropic Message, a dict of one, a
@@ -155,7 +143,8 @@ class Client(Delivery):
             error: the exception, or {"type", "message"}; makes the call a failed one.
             finish_reason: the provider's word for why it stopped; "aborted" where the user stopped it.
             retries: how often the request was repeated before this answer.
-            id: the call's id, at most 128 characters; default: a new UUIDv7. The server keeps an id once.
+            id: the call's id; default: a new UUIDv7. The server keeps an id once. One of over 128 characters
+                becomes its SHA-256.
             trace_id: of the OpenTelemetry span around the call, likewise span_id.
             span_id: see trace_id.
             response_id: the provider's id of the response; default: read from it.
@@ -164,66 +153,79 @@ class Client(Delivery):
                 cannot be used is: a mistake in a call of `record` must not be one of the application.
             unknown: see excess.
         """
-        call_id = new_id() if id is None else given_id(id)
+        if self._outbox.pid != _getpid():
+            self.restart()
+        at_s = _now_s()
+        call_id = new_id(at_s) if id is None else given_id(id)
         try:
             config = self._config or self._settings()
             if not config.enabled:
                 return call_id
             scope = current()
             if scope is not NOWHERE:
-                user_id = scope.user_id if user_id is None else user_id
-                session_id = scope.session_id if session_id is None else session_id
-                prompt = scope.prompt if prompt is None else prompt
-                context = scope.context if context is None else context
-                environment = scope.environment if environment is None else environment
-                release = scope.release if release is None else release
-                tags = both(scope.tags, tags)
+                user_id, session_id, prompt, tags, context, environment, release = scope.fill(
+                    user_id, session_id, prompt, tags, context, environment, release
+                )
             if trace_id is None and span_id is None:
                 trace_id, span_id = span_ids()
             if config.sample < 1.0 and error is None:
-                from lowlight._sampling import combined, is_kept
-
-                unit = session_id if session_id is not None else trace_id if trace_id is not None else call_id
-                if not is_kept(str(unit), config.sample):
-                    self.tally.count("sampled_out")
+                sample_rate = self._sampled(config.sample, sample_rate, session_id, trace_id, call_id)
+                if sample_rate == 0.0:
                     return call_id
-                sample_rate = combined(sample_rate, config.sample)
             size = ENTRY_BYTES
-            for text in (response, input, output, context):
-                if text is not None:
-                    size += held_bytes(text)
-            entry = (  # CALL_FIELDS
-                "calls",
-                size,
-                call_id,
-                time.time(),
-                response if response is None else copied(response),
-                input if input is None else copied(input),
-                output if output is None else copied(output),
-                model,
-                provider,
-                latency_ms,
-                first_token_ms,
-                started_at,
-                prompt if prompt is None else copied(prompt),
-                context if context is None else copied(context),
-                user_id,
-                session_id,
-                environment,
-                release,
-                tags if tags is None else copied(tags),
-                tools if tools is None else copied(tools),
-                usage,
-                cost_usd,
-                None if error is None else error_of(error),
-                finish_reason,
-                retries,
-                trace_id,
-                span_id,
-                response_id,
-                sample_rate,
+            if response is not None:
+                response, more = held(response)
+                size += more
+            if input is not None:
+                input, more = held(input)
+                size += more
+            if output is not None:
+                output, more = held(output)
+                size += more
+            if context is not None:
+                context, more = held(context)
+                size += more
+            prompt = prompt if type(prompt) in FIXED else copied(prompt)
+            tags = tags if type(tags) in FIXED else copied(tags)
+            tools = tools if type(tools) in FIXED else copied(tools)
+            error = error if error is None else error_of(error)
+            # fmt: off - in the order of CALL_FIELDS, and in its rows
+            dropped = self._outbox.put(
+                (
+                    "calls",
+                    size,
+                    call_id,
+                    at_s,
+                    response,
+                    input,
+                    output,
+                    model,
+                    provider,
+                    latency_ms,
+                    first_token_ms,
+                    started_at,
+                    prompt,
+                    context,
+                    user_id,
+                    session_id,
+                    environment,
+                    release,
+                    tags,
+                    tools,
+                    usage,
+                    cost_usd,
+                    error,
+                    finish_reason,
+                    retries,
+                    trace_id,
+                    span_id,
+                    response_id,
+                    sample_rate,
+                )
             )
-            self._put(config, entry)
+            # fmt: on
+            if dropped or self._thread is None:
+                self._put_first(config, dropped)
             if excess or unknown:
                 self._failed("record", TypeError(f"no such arguments: {len(excess)} more, {sorted(unknown)}"))
         except Exception as problem:
@@ -268,29 +270,37 @@ class Client(Delivery):
             at: when; a datetime, time.time() or ISO 8601; default: now.
             id: the signal's id; default: a new UUIDv7. The server keeps an id once.
         """
+        self.notice_fork()
         signal_id = new_id() if id is None else given_id(id)
         config = self._config or self._settings()
         if not config.enabled:
             return signal_id
         if call_id is None and response_id is None and trace_id is None and session_id is None:
             session_id = current().session_id
-        size = ENTRY_BYTES + (0 if comment is None else held_bytes(comment))
-        entry = (
-            *(
+        size = ENTRY_BYTES + held(comment)[1]
+        # fmt: off - in the order of SIGNAL_FIELDS, and in its rows
+        dropped = self._outbox.put(
+            (
                 "signals",
                 size,
                 signal_id,
-                time.time(),
+                _now_s(),
                 kind,
                 call_id,
                 response_id,
                 trace_id,
                 span_id,
                 session_id,
-            ),
-            *(value, value_min, value_max, comment, at),
+                value,
+                value_min,
+                value_max,
+                comment,
+                at,
+            )
         )
-        self._put(config, entry)
+        # fmt: on
+        if dropped or self._thread is None:
+            self._put_first(config, dropped)
         return signal_id
 
     @never_raises(lambda named: Context(named))
@@ -325,6 +335,7 @@ class Client(Delivery):
         Args:
             fields: those of `record`; `call.set` adds to them.
         """
+        self.notice_fork()
         return OpenCall(self.record, dict(fields))
 
     @overload

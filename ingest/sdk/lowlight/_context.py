@@ -32,7 +32,16 @@ class Scope(NamedTuple):
         said["tags"] = both(self.tags, fields.get("tags"))
         return self._replace(**said)
 
+    def fill(self, *given: Any) -> Tuple[Any, ...]:
+        """Return user, session, prompt, tags, context, environment and release of a call made in here."""
+        mine = self[:_OPEN_CALL]
+        found = [own if said is None else said for own, said in zip(mine, given)]
+        found[_TAGS] = both(self.tags, given[_TAGS])
+        return tuple(found)
 
+
+_OPEN_CALL = Scope._fields.index("open_call")
+_TAGS = Scope._fields.index("tags")
 _FIELDS = frozenset(Scope._fields) - {"open_call"}
 _NOWHERE = Scope()
 _current: "ContextVar[Scope]" = ContextVar("lowlight", default=_NOWHERE)
@@ -81,9 +90,12 @@ def both(outer: Any, inner: Any) -> Any:
         return inner
 
 
+_loaded = sys.modules.get
+
+
 def span_ids() -> Tuple[Optional[str], Optional[str]]:
     """Return the ids of the current OpenTelemetry span where the application uses OpenTelemetry."""
-    trace = sys.modules.get("opentelemetry.trace")
+    trace = _loaded("opentelemetry.trace")
     if trace is None:
         return None, None
     try:

@@ -1,6 +1,6 @@
 """A client's life: its settings, its queue, its thread, and the end of both.
 
-Flow: `Client.record` -> `_put` -> `_queue.Outbox` -> the thread of `_sender.Sender` -> the server. A client
+Flow: `Client.record` -> `_queue.Outbox` -> the thread of `_sender.Sender` -> the server. A client
 opens (reads its settings, starts its thread) at its first use, so that importing and making one does nothing.
 """
 
@@ -9,9 +9,10 @@ import threading
 from typing import TYPE_CHECKING, Any, Dict, Optional, Union
 
 from lowlight._config import Config, Given, Redact, read_config
+from lowlight._ids import begin_anew
 from lowlight._never import never_raises
 from lowlight._process import EXIT_TIMEOUT_S, attend, forget, importing
-from lowlight._queue import BYTES_MAX, ITEMS_MAX, Entry, Outbox
+from lowlight._queue import BYTES_MAX, ITEMS_MAX, Outbox
 from lowlight._tally import Tally
 
 if TYPE_CHECKING:
@@ -129,8 +130,7 @@ class Delivery:
         Returns:
             Whether everything was sent.
         """
-        if self._outbox.pid != os.getpid():
-            self.restart()
+        self.notice_fork()
         self._outbox.stop()
         config = self._config
         spools = config is not None and config.spool is not None
@@ -167,8 +167,14 @@ class Delivery:
         found["recorded"] += self._outbox.put_n
         return {**found, "queued": queued, "queued_bytes": queued_bytes}
 
+    def notice_fork(self) -> None:
+        """Begin anew in a child that was forked without Python's hooks, as uWSGI does."""
+        if self._outbox.pid != os.getpid():
+            self.restart()
+
     def restart(self) -> None:
         """Begin anew in a forked child: empty, with new locks, a new connection, at need a new thread."""
+        begin_anew()
         self._opening = threading.RLock()
         self.tally.restart()
         self._outbox.restart()
@@ -194,16 +200,27 @@ class Delivery:
         except Exception:  # an exception that cannot tell its message
             pass
 
-    def _put(self, config: Config, entry: Entry) -> None:
-        """Queue an entry, and start the thread that will send it where there is none yet."""
-        outbox = self._outbox
-        if outbox.pid != os.getpid():
-            self.restart()
-        reason = outbox.put(entry)
-        if reason:
-            self.tally.drop(reason, 1, _DROPPED[reason].format(config=config, outbox=outbox))
+    def _put_first(self, config: Config, dropped: str) -> None:
+        """Start the thread that will send what was just queued; count it where it was not."""
+        if dropped:
+            self.tally.drop(dropped, 1, _DROPPED[dropped].format(config=config, outbox=self._outbox))
         elif self._thread is None:
             self._start()
+
+    def _sampled(self, rate: float, given: Any, *ids: Any) -> float:
+        """Return the rate that a call is sent with, 0 where it is not: of those sampled out.
+
+        Args:
+            rate: the client's own.
+            given: what the application has sampled by already; None where it has not.
+            ids: of the session, the trace and the call; the first that there is decides.
+        """
+        from lowlight._sampling import combined, is_kept, unit_of
+
+        if is_kept(unit_of(ids), rate):
+            return combined(given, rate)
+        self.tally.count("sampled_out")
+        return 0.0
 
     def _settings(self) -> Config:
         """The settings, read at the first use: arguments first, then the environment."""
@@ -218,8 +235,7 @@ class Delivery:
 
     def _start_for_spool(self) -> None:
         """Start the thread before the first record: an earlier process may have left something."""
-        if self._outbox.pid != os.getpid():
-            self.restart()
+        self.notice_fork()
         config = self._config or self._settings()
         if config.spool is not None and config.enabled and self._thread is None and not self._outbox.stopping:
             self._outbox.note_backlog(True)  # until the thread has looked

@@ -1,10 +1,12 @@
 """What a queued entry holds: its own copies, and about how many bytes. Runs in the application's thread."""
 
 import sys
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Tuple
 
 from lowlight._responses import get
 
+#: What a queued message weighs beside its content.
+MESSAGE_BYTES = 300
 #: What a queued object weighs beyond its texts: about that of an openai ChatCompletion.
 OBJECT_BYTES = 4_000
 _size_of = sys.getsizeof
@@ -31,6 +33,10 @@ class RawBody:
 
     def __init__(self, content: bytes) -> None:
         self.content = content
+
+
+#: What needs no copy.
+FIXED = (type(None), str, tuple)
 
 
 def copied(value: Any) -> Any:
@@ -74,22 +80,46 @@ def _said(value: Any) -> str:
         return "(could not be read)"
 
 
-def held_bytes(value: Any) -> int:
-    """Return about how much memory a queued value keeps alive, in a microsecond or so.
+def held(value: Any) -> Tuple[Any, int]:
+    """Return a text, list of messages or response as the queue keeps it, and about how many bytes that are.
 
     Exact for texts and plain message lists, which make up nearly all of it; objects of other kinds count
-    `OBJECT_BYTES` and the texts they are known for.
+    `OBJECT_BYTES` and the texts they are known for. This and `copied` are most of what `record()` does, and
+    after a pause nothing of it is in the processor's caches: the usual kinds take as few steps as can be.
     """
     kind = type(value)
-    if kind is str or kind is bytes:
-        return _size_of(value)
+    if kind is str:
+        return value, len(value) if value.isascii() else _size_of(value)
+    if kind is list:
+        size = 0
+        for item in value:
+            content = item.get("content") if type(item) is dict else None
+            if type(content) is not str:
+                return value[:], _list_bytes(value)
+            size += MESSAGE_BYTES + (len(content) if content.isascii() else _size_of(content))
+        return value[:], size
+    if kind is RawBody:
+        return value, len(value.content)
     try:
-        if kind is list or kind is tuple:
-            return _list_bytes(value)
+        if kind is not dict and type(value.choices) is list:
+            size = OBJECT_BYTES
+            for choice in value.choices:
+                content = choice.message.content
+                size += len(content) if type(content) is str and content.isascii() else _size(content)
+            return value, size
+    except Exception:  # it is no chat completion, or one that raises where it is looked at
+        pass
+    return copied(value), _bytes_of(value, kind)
+
+
+def _bytes_of(value: Any, kind: type) -> int:
+    try:
         if kind is dict:
             return _deep_bytes(value)
-        if kind is RawBody:
-            return _size_of(value.content)
+        if kind is bytes:
+            return _size_of(value)
+        if kind is tuple:
+            return _list_bytes(value)
         if kind is AsText:
             return OBJECT_BYTES + _deep_bytes(value.value)
         return OBJECT_BYTES + _response_bytes(value)
@@ -103,7 +133,7 @@ def _list_bytes(value: Any) -> int:
     for item in value:
         kind = type(item)
         if kind is dict:
-            total += 300
+            total += MESSAGE_BYTES
             content = item.get("content")
             if type(content) is str:
                 total += _size_of(content)
@@ -122,7 +152,7 @@ def _response_bytes(response: Any) -> int:
     choices = getattr(response, "choices", None)
     if type(choices) is list:
         for choice in choices:
-            total += _size(get(get(choice, "message"), "content"))
+            total += _size(get(get(choice, "message"), "content")) + _size(get(choice, "text"))
         return total
     for name in ("content", "output"):
         blocks = getattr(response, name, None)

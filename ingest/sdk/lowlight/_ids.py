@@ -2,7 +2,7 @@
 
 import os
 import time
-from typing import Any, List, Optional
+from typing import Any, List, Optional, Tuple
 
 from lowlight._limits import ID_CHARS_MAX
 from lowlight._plain import word
@@ -15,20 +15,41 @@ _tails: List[str] = []
 _TAILS_N = 512
 #: What the sending thread keeps ready.
 _STOCK_N = 4 * _TAILS_N
+#: How long one reading of the clock serves: writing it as hexadecimal digits is the dearer half of an id.
+_MOMENT_S = 0.1
+#: From when until when, seconds since 1970, and the first half of the ids made then. One value, so that
+#: threads never see two halves of different moments.
+_moment: Tuple[float, float, str] = (0.0, 0.0, "")
 
 
-def new_id() -> str:
+def new_id(at_s: Optional[float] = None) -> str:
     """Return a UUIDv7 (RFC 9562): milliseconds since 1970, then 74 random bits.
 
-    The bits come from the operating system: `random` would repeat them in an application that seeds it,
-    and the module `uuid` costs 4 ms to import and makes no version 7 before Python 3.14.
+    Its time may be up to a tenth of a second early. The bits come from the operating system: `random` would
+    repeat them in an application that seeds it, and the module `uuid` costs 4 ms to import and makes no
+    version 7 before Python 3.14.
+
+    Args:
+        at_s: now, seconds since 1970, where the caller has just looked.
     """
+    if at_s is None:
+        at_s = time.time()
+    from_s, until_s, head = _moment
+    if not from_s <= at_s < until_s:
+        head = _begin_moment(at_s)
     try:
-        tail = _tails.pop()
+        return head + _tails.pop()
     except IndexError:
-        tail = _more_tails()
-    time_hex = "%012x" % (time.time_ns() // 1_000_000)
-    return f"{time_hex[:8]}-{time_hex[8:]}{tail}"
+        return head + _more_tails()
+
+
+def _begin_moment(at_s: float) -> str:
+    global _moment
+    # A clock that was never set may say anything; the time of an id has 48 bits.
+    time_hex = "%012x" % (int(at_s * 1000) if 0 <= at_s < 2**48 / 1000 else 0)
+    head = f"{time_hex[:8]}-{time_hex[8:]}"
+    _moment = (at_s, at_s + _MOMENT_S, head)
+    return head
 
 
 def _more_tails() -> str:
@@ -46,6 +67,11 @@ def stock_up() -> None:
     """Make some in advance, in a thread that has the time."""
     while len(_tails) < _STOCK_N:
         _tails.append(_more_tails())
+
+
+def begin_anew() -> None:
+    """Forget what was made in advance: a forked child would make its parent's ids."""
+    _tails.clear()
 
 
 def given_id(given: Any) -> str:
@@ -77,4 +103,4 @@ def known_id(given: Any) -> Optional[str]:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_tails.clear)  # or parent and child would make the same ids
+    os.register_at_fork(after_in_child=begin_anew)

@@ -73,6 +73,7 @@ def observed(client: "Client", target: Any, fields: Dict[str, Any]) -> Any:
 def _begin(
     client: "Client", arguments: "_Arguments", fields: Dict[str, Any], args: Any, named: Dict[str, Any]
 ) -> OpenCall:
+    client.notice_fork()
     known = dict(fields)
     if known.get("input") is None:
         known["input"] = arguments.text(args, named)

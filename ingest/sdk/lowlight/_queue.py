@@ -58,7 +58,9 @@ class Outbox:
 
     def put(self, entry: Entry) -> str:
         """Queue an entry; return '' or the reason why it was dropped: `queue_full` or `closed`."""
-        with self._lock:
+        lock = self._lock
+        lock.acquire()  # `with` takes twice as long where nothing is in the processor's caches
+        try:
             if self._stopping:
                 return "closed"
             held_bytes = self._held_bytes + entry[1]
@@ -69,6 +71,8 @@ class Outbox:
             self._held_bytes = held_bytes
             self._put_n += 1
             n = len(self._waiting)
+        finally:
+            lock.release()
         # The sender need not be woken in between: it waits for the first, then lingers for a full batch.
         if n == 1 or n == BATCH_ITEMS_MAX:
             self._ring()
@@ -205,10 +209,11 @@ class Outbox:
             return self._held_n, self._held_bytes
 
     def _ring(self) -> None:
-        try:
-            self._bell.release()
-        except RuntimeError:  # it rings already
-            pass
+        if self._bell.locked():
+            try:
+                self._bell.release()
+            except RuntimeError:  # somebody else has just rung it
+                pass
 
     def _sleep(self, seconds: float) -> bool:
         """Sleep until the bell rings; False where the time is over."""

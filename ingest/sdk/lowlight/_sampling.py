@@ -7,7 +7,9 @@ the others of a kept session stand for 1 / rate calls each.
 """
 
 import hashlib
-from typing import Any
+from typing import Any, Iterable
+
+from lowlight._plain import Unreadable, word
 
 
 def is_kept(unit: str, rate: float) -> bool:
@@ -16,7 +18,19 @@ def is_kept(unit: str, rate: float) -> bool:
     return int.from_bytes(digest[:8], "big") < rate * 2**64
 
 
-def combined(given: Any, rate: float) -> Any:
+def unit_of(ids: Iterable[Any]) -> str:
+    """Return the first id that there is, of a call's session, its trace and its own, as it is sent."""
+    for one in ids:
+        try:
+            text = word(one)
+        except Unreadable:
+            continue
+        if text:
+            return text
+    return ""
+
+
+def combined(given: Any, rate: float) -> float:
     """Return the rate of a call that the application has already sampled by `given`."""
     if given is None:
         return rate
