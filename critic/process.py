@@ -19,6 +19,7 @@ from critic.queue.work import Work, now_ms
 from critic.spending.budget import settle_dead
 from critic.spending.money import money_for
 from critic.working.refit import Refitting
+from critic.working.rereading import Rereading
 from critic.working.worker import Worker
 from ingest.settings import Settings
 from ingest.store import Store, sqlite_path
@@ -67,6 +68,7 @@ async def _run(
         timeout_s=settings.critic_timeout_s,
         poll_s=settings.critic_poll_s,
     )
+    rereading = Rereading(work, settings.rubrics_dir, changed=worker.taking.rubrics_changed)
     refitting = Refitting(work, worker.taking, local, settings.base_rate)
     if sqlite_path(settings.database_url) is not None:
         # One file has one server and that one critic: whatever is leased was the last one's.
@@ -84,6 +86,7 @@ async def _run(
         group.create_task(refitting.run(stopping))
         group.create_task(worker.run(stopping))
         group.create_task(explainer.run(stopping))
+        group.create_task(rereading.run(stopping))
 
 
 async def _watch(stop: Event, stopping: asyncio.Event) -> None:

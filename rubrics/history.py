@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rubrics.errors import BadRubric, Problem
 from rubrics.loading import Rubric, rubric_of, shown
-from rubrics.versions import blobs_at, text_of_blob
+from rubrics.versions import blobs_at, blobs_at_head, text_of_blob
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,9 @@ def rubrics_at(folder: Path, revision: str) -> list[Rubric]:
         BadRubric: git does not know the revision, or a file of then cannot be used.
     """
     blobs = blobs_at(folder, revision)
+    if blobs is None and blobs_at_head(folder) is None:
+        what = "is in no git repository, or ignored by it, so that there is no version of before"
+        raise BadRubric([Problem(shown(folder), None, f"{what}; commit your rubrics to git")])
     if blobs is None:
         remedy = "name a commit, branch or tag of the repository that holds the folder"
         raise BadRubric([Problem(shown(folder), None, f"git knows no revision {revision!r}; {remedy}")])

@@ -103,8 +103,12 @@ def rubric_names(folder: Path) -> frozenset[str]:
         return frozenset()
 
 
-def read_folder(folder: Path) -> tuple[list[Rubric], list[Problem]]:
-    """Return the sound rubrics of a folder, by name, and every problem of the others."""
+def read_folder(folder: Path, *, ask_git: bool = True) -> tuple[list[Rubric], list[Problem]]:
+    """Return the sound rubrics of a folder, by name, and every problem of the others.
+
+    Args:
+        ask_git: whether to find out what is committed, which starts a process.
+    """
     try:
         files = sorted(file for file in folder.iterdir() if file.suffix == ".jinja")
     except OSError as error:
@@ -115,7 +119,7 @@ def read_folder(folder: Path) -> tuple[list[Rubric], list[Problem]]:
     if len(files) > RUBRICS_MAX:
         what = f"holds {len(files)} rubrics; more than {RUBRICS_MAX} cannot be asked about one call"
         return [], [Problem(shown(folder), None, what)]
-    committed = blobs_at_head(folder)
+    committed = blobs_at_head(folder) if ask_git else None
     rubrics: list[Rubric] = []
     problems: list[Problem] = []
     by_name: dict[str, Path] = {}

@@ -5,6 +5,7 @@ Flow: critic.working.taking (a new call) and critic.working.lane (an answer with
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from typing import Protocol
 
@@ -47,6 +48,12 @@ class Plan:
         self.critics = tuple(driver.name for driver in drivers)
         self._leaving = {driver.name for driver in drivers if driver.leaves_machine}
         self.egress = Egress(egress, self.critics)
+
+    def with_rubrics(self, rubrics: Sequence[Rubric]) -> "Plan":
+        """Return the same plan with other rubrics in force."""
+        changed = copy(self)
+        changed.rubrics = tuple(rubrics)
+        return changed
 
     def kept_back(self, critic: str, prompt: str, project: str = DEFAULT_PROJECT_NAME) -> str | None:
         """Return why the texts of a prompt's calls may not go to a critic; None where they may."""

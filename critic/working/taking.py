@@ -59,12 +59,17 @@ class Taking:
         self._local = local
         self._poll_s = poll_s
         self._polarity = polarity or {}
-        views = {rubric.view_blob for rubric in work.plan.rubrics}
-        self._choosing = Choosing(
-            work.money, rubrics=len(work.plan.rubrics), requests=len(views), polarity=self._polarity
-        )
+        self.rubrics_changed()
         self.outputs_read = 0
         self.catching_up = False
+
+    def rubrics_changed(self) -> None:
+        """Plan the sample for the rubrics that are in force now."""
+        rubrics = self._work.plan.rubrics
+        views = {rubric.view_blob for rubric in rubrics}
+        self._choosing = Choosing(
+            self._work.money, rubrics=len(rubrics), requests=len(views), polarity=self._polarity
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Take calls until `stop` is set."""

@@ -12,6 +12,7 @@ from dashboards.queries.rubrics import RubricUse, Version, uses, versions
 from dashboards.words import many, share
 from ingest.settings import Settings
 from ingest.tables import DEFAULT_PROJECT
+from rubrics import read_folder
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,14 @@ class RubricsPage:
         dateline: how fresh the page is.
         window: the time that shares and means speak of.
         rubrics: by name; empty before the critic first ran.
+        problems: what is wrong with the files as they are now; with any, the versions of before are in force.
     """
 
     headline: str
     dateline: Panel[Dateline]
     window: Window
     rubrics: Panel[tuple[RubricLine, ...]]
+    problems: tuple[str, ...]
 
 
 def build(connection: Connection, settings: Settings, asked: WindowQuery, now: datetime) -> RubricsPage:
@@ -55,6 +58,7 @@ def build(connection: Connection, settings: Settings, asked: WindowQuery, now: d
         dateline=dateline(connection, now),
         window=window,
         rubrics=lines,
+        problems=tuple(str(problem) for problem in read_folder(settings.rubrics_dir, ask_git=False)[1]),
     )
 
 

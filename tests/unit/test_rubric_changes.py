@@ -172,3 +172,9 @@ def test_a_shift_compares_the_same_outputs_only() -> None:
     few = Compared(after.said[:3], people[:3], outputs[:3], outputs[:3])
     assert shift(few, after).n == 3
     assert not shift(before, before).worse
+
+
+def test_a_folder_outside_of_git_is_told_as_such(tmp_path: Path) -> None:
+    """It used to say that git knows no revision HEAD, as if another name would help."""
+    with pytest.raises(BadRubric, match=r"in no git repository.*commit your rubrics to git"):
+        rubrics_at(tmp_path, "HEAD")
