@@ -190,6 +190,14 @@ def first_seen(connection: Connection, project_id: int, users: Sequence[str]) ->
     return dict(rows.all())
 
 
+def experience_of(connection: Connection, project_id: int, call_id: str) -> WorstCall | None:
+    """Return one call's experience; None where it is not ranked yet, or no such call is kept."""
+    row = connection.execute(
+        _with_experience().where(_call.c.project_id == project_id, _call.c.id == call_id)
+    ).one_or_none()
+    return _as_call(row) if row else None
+
+
 def calls_by_seq(connection: Connection, seqs: Sequence[int]) -> list[WorstCall]:
     """Return these calls (keys inside the store) with their experience, worst first; at most 1,000."""
     rows = connection.execute(_with_experience().where(_call.c.seq.in_(seqs[:LIMIT_MAX]))).all()
