@@ -18,15 +18,19 @@ $(STAMP): pyproject.toml ingest/sdk/pyproject.toml constraints.txt dev-requireme
 demo: $(STAMP)
 	@$(BIN)/lowlight demo $(ARGS)
 
+# Three workers for two cores: tests of servers wait a good part of their time. Files keep the order of
+# tests/conftest.py, the longest first.
+PYTEST = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --ignore=tests/clients
+
 test: $(STAMP)
 	@$(BIN)/python -m tests.setup_browser
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/clients $(ARGS)
+	@$(PYTEST) $(ARGS)
 
 # The property tests with other examples than `make test` draws, and 20 times as many. A find prints its seed's
 # line, and is kept in .hypothesis and tried first: make explore ARGS="--hypothesis-seed 7 tests/unit".
 TIMES ?= 20
 explore: $(STAMP)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/clients -m hypothesis --explore $(TIMES) $(ARGS)
+	@$(PYTEST) -m hypothesis --explore $(TIMES) $(ARGS)
 
 # What production does to a server, at length: 100 times kill -9, a full disk, a locked file, a crowd of clients.
 faults: $(STAMP)

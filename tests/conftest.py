@@ -57,7 +57,7 @@ def pytest_configure(config: pytest.Config) -> None:
 # Last: hypothesis has then marked its own.
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let `--explore` and the profile hold for tests, too, that name some settings themselves."""
+    """Let `--explore` and the profile hold for tests, too, that name some settings themselves; then sort."""
     times = config.getoption("explore") or 1
     tests: set[Any] = {getattr(item, "obj", None) for item in items if item.get_closest_marker("hypothesis")}
     for test in tests:
@@ -67,6 +67,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             max_examples=own.max_examples * times,
             suppress_health_check={*own.suppress_health_check, *STEADY.suppress_health_check},
         )
+    items.sort(key=_place)
+
+
+#: What takes longest for one file begins first, so that no worker is left alone with it in the end.
+LONGEST = ("tests/service/test_demo.py", "tests/browser/", "tests/faults/", "tests/service/", "tests/sdk/")
+
+
+def _place(item: pytest.Item) -> int:
+    places = (place for place, start in enumerate(LONGEST) if item.nodeid.startswith(start))
+    return next(places, len(LONGEST))
 
 
 @pytest.fixture(scope="session")
