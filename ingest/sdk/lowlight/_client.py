@@ -189,41 +189,16 @@ class Client(Delivery):
             tags = tags if type(tags) in FIXED else copied(tags)
             tools = tools if type(tools) in FIXED else copied(tools)
             error = error if error is None else error_of(error)
-            # fmt: off - in the order of CALL_FIELDS, and in its rows
-            dropped = self._outbox.put(
-                (
-                    "calls",
-                    size,
-                    call_id,
-                    at_s,
-                    response,
-                    input,
-                    output,
-                    model,
-                    provider,
-                    latency_ms,
-                    first_token_ms,
-                    started_at,
-                    prompt,
-                    context,
-                    user_id,
-                    session_id,
-                    environment,
-                    release,
-                    tags,
-                    tools,
-                    usage,
-                    cost_usd,
-                    error,
-                    finish_reason,
-                    retries,
-                    trace_id,
-                    span_id,
-                    response_id,
-                    sample_rate,
-                )
+            # fmt: off
+            entry = (  # in the order of CALL_FIELDS, and in its rows
+                "calls", size,
+                call_id, at_s, response, input, output, model, provider, latency_ms,
+                first_token_ms, started_at, prompt, context, user_id, session_id, environment,
+                release, tags, tools, usage, cost_usd, error, finish_reason, retries,
+                trace_id, span_id, response_id, sample_rate,
             )
             # fmt: on
+            dropped = self._outbox.put(entry)
             if dropped or self._thread is None:
                 self._put_first(config, dropped)
             if excess or unknown:
@@ -278,27 +253,14 @@ class Client(Delivery):
         if call_id is None and response_id is None and trace_id is None and session_id is None:
             session_id = current().session_id
         size = ENTRY_BYTES + held(comment)[1]
-        # fmt: off - in the order of SIGNAL_FIELDS, and in its rows
-        dropped = self._outbox.put(
-            (
-                "signals",
-                size,
-                signal_id,
-                _now_s(),
-                kind,
-                call_id,
-                response_id,
-                trace_id,
-                span_id,
-                session_id,
-                value,
-                value_min,
-                value_max,
-                comment,
-                at,
-            )
+        # fmt: off
+        entry = (  # in the order of SIGNAL_FIELDS, and in its rows
+            "signals", size,
+            signal_id, _now_s(), kind, call_id, response_id, trace_id, span_id, session_id,
+            value, value_min, value_max, comment, at,
         )
         # fmt: on
+        dropped = self._outbox.put(entry)
         if dropped or self._thread is None:
             self._put_first(config, dropped)
         return signal_id
