@@ -14,6 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import orjson
 from sqlalchemy import Connection
 
 from ingest.bulk import among, cursor_of
@@ -57,6 +58,9 @@ def told_whole(
 ) -> tuple[list[Ended], list[Part]]:
     """Return the traces among a request's spans that came whole, and all other spans.
 
+    Of a whole trace without a call and without a name for anybody neither is anything: most requests of an
+    application ask no model, and its web and database spans are most of what it sends.
+
     Args:
         packs: pack their texts for a SQLite file.
     """
@@ -65,7 +69,13 @@ def told_whole(
         by_trace[part.trace_id].append(part)
     ended, others = [], []
     for trace_id, spans in by_trace.items():
-        found = _ended(trace_id, spans, received_at_ms, packs) if _is_whole(spans) else None
+        found = None
+        if _is_whole(spans):
+            calls = [part for part in spans if part.role != "scope"]
+            if not calls and not any(map(_names_somebody, spans)):
+                continue
+            if calls and all(map(_is_complete, calls)):
+                found = _ended(trace_id, spans, received_at_ms, packs)
         if found is None:
             others += spans
         else:
@@ -74,18 +84,18 @@ def told_whole(
 
 
 def _is_whole(spans: Sequence[Part]) -> bool:
+    """Whether the root is here, each span once, and none whose parent is missing."""
     if len(spans) == 1:
-        return spans[0].parent_span_id is None and _is_complete(spans[0])
+        return spans[0].parent_span_id is None
     keys = {part.span_id for part in spans}
     # A missing parent may be another span of one of these calls.
     linked = all(part.parent_span_id is None or part.parent_span_id in keys for part in spans)
-    return (
-        linked
-        and len(keys) == len(spans)
-        and any(part.parent_span_id is None for part in spans)
-        and any(part.role != "scope" for part in spans)
-        and all(part.role == "scope" or _is_complete(part) for part in spans)
-    )
+    return linked and len(keys) == len(spans) and any(part.parent_span_id is None for part in spans)
+
+
+def _names_somebody(part: Part) -> bool:
+    facts = part.facts
+    return bool(facts.session_id or facts.conversation_id or facts.user_id)
 
 
 def _is_complete(part: Part) -> bool:
@@ -105,7 +115,7 @@ def _ended(trace_id: str, spans: Sequence[Part], received_at_ms: int, packs: boo
         for assembled, parts in _assembled(spans):
             made = row_of(assembled, received_at_ms, packs=packs, is_clean=False)
             calls.append((made, parts))
-    except BadText:  # `Facts.as_json` cleans and marks those that wait
+    except (BadText, orjson.JSONEncodeError):  # `Facts.as_json` cleans and marks those that wait
         return None
     except Exception:  # a bug; the fragments are kept all the same, and closing says what it thinks of them
         log.exception("no call could be made of a whole trace's %d spans", len(spans))

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import orjson
 
+from ingest.texts import cleaned
 from ingest.wire import COUNT_MAX, ID_CHARS_MAX, NAME_CHARS_MAX, TAGS_MAX
 
 Attributes = Mapping[str, Any]
@@ -33,9 +34,14 @@ def name_of(value: Any) -> str | None:
 
 
 def id_of(value: Any) -> str | None:
-    """Return a value as an id: a scrubbed one and one too long to be kept whole are none."""
-    value = name_of(value)
-    return value if value is not None and len(value) <= ID_CHARS_MAX else None
+    """Return a value as an id: a scrubbed one and one too long to be kept whole are none.
+
+    Ids are columns of their own before their facts are: NUL and lone surrogates are replaced here.
+    """
+    name = name_of(value)
+    if name is None or len(name) > ID_CHARS_MAX:
+        return None
+    return name if name.isascii() and "\0" not in name else cleaned(name)[0]
 
 
 def count_of(value: Any) -> int | None:

@@ -67,10 +67,11 @@ class Server:
             return database.execute(query).fetchall()
 
     def check_counts(self) -> None:
-        """Every call has been counted in each measure it has, once."""
+        """Every call has been counted in each measure it has, once; a failed one as slow in any case."""
         counted = dict(self.rows("select measure, sum(n) from latency_count group by 1"))
         known = self.rows(
-            "select count(latency_ms), count(first_token_ms), "
+            "select count(case when latency_ms is not null or outcome = 'failed' then 1 end), "
+            "count(first_token_ms), "
             "count(case when output_tokens > 1 and latency_ms >= 0 then first_token_ms end) from call"
         )[0]
         measures = ("total", "first_token", "per_output_token")

@@ -21,8 +21,7 @@ from ingest.otlp.dialects import (
 from ingest.otlp.facts import Facts, Part, Role
 from ingest.otlp.reading.items import STATUS_ERROR, Record, Source, Span
 from ingest.otlp.values import FactTable, id_of, name_in, name_of, tags_of
-
-NS_MS = 1_000_000
+from ingest.texts import cleaned
 
 #: Operations of the GenAI conventions that are no response of a model.
 _NOT_CALLS = frozenset(
@@ -192,7 +191,7 @@ def _origin(source: Source) -> _Origin:
             name_in(resource, "deployment.environment.name", "deployment.environment"),
             name_in(resource, "service.version"),
             tags_of([("service", service)]),
-            name_in(resource, "service.instance.id", "service.name", "host.name") or "",
+            cleaned(name_in(resource, "service.instance.id", "service.name", "host.name") or "")[0],
         )
     return origin
 

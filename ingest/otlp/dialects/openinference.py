@@ -85,7 +85,7 @@ def _add_ending(facts: Facts, span: Span, asked: dict[str, Any], answered: dict[
 
 
 def _input(attributes: Attributes, prefix: str) -> list[dict[str, Any]] | None:
-    spelled = _messages(attributes, "llm.input_messages")
+    spelled = _messages(attributes, "llm.input_messages", "user")
     if spelled is not None:
         return spelled
     if prefix == "embedding":
@@ -100,14 +100,14 @@ def _input(attributes: Attributes, prefix: str) -> list[dict[str, Any]] | None:
 def _output(attributes: Attributes, prefix: str) -> list[dict[str, Any]] | None:
     if prefix == "embedding":
         return None
-    spelled = _messages(attributes, "llm.output_messages")
+    spelled = _messages(attributes, "llm.output_messages", "assistant")
     value = attributes.get("output.value")
     if spelled is not None or not isinstance(value, str):
         return spelled
     return [{"role": "assistant", "content": value}]
 
 
-def _messages(attributes: Attributes, prefix: str) -> list[dict[str, Any]] | None:
+def _messages(attributes: Attributes, prefix: str, role: str) -> list[dict[str, Any]] | None:
     """Return messages spelled out as PREFIX.0.message.role, PREFIX.0.message.content ..."""
     messages = []
     for found in indexed(attributes, prefix):
@@ -117,11 +117,11 @@ def _messages(attributes: Attributes, prefix: str) -> list[dict[str, Any]] | Non
             parts = [_content_part(part) for part in indexed(found, "message.contents")]
             # Anthropic's tool calls are spelled out twice: as contents and as tool_calls.
             content = [part for part in parts if not (calls and part["type"] == "tool_use")]
-        message = {"role": found.get("message.role"), "content": content, "tool_calls": calls}
+        message = {"role": found.get("message.role", role), "content": content, "tool_calls": calls}
         if "message.tool_call_id" in found:
             message["tool_call_id"] = found["message.tool_call_id"]
         messages.append(message)
-    return messages_of(messages, "user") if messages else None
+    return messages_of(messages, role) if messages else None
 
 
 def _content_part(part: dict[str, Any]) -> dict[str, Any]:
