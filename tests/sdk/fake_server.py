@@ -40,7 +40,7 @@ class FakeServer:
     body_bytes_max: int | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def wait_for(self, what: Callable[["FakeServer"], bool], timeout_s: float = 5.0) -> None:
+    def wait_for(self, what: Callable[["FakeServer"], bool], timeout_s: float = 60.0) -> None:
         """Wait until `what` holds of this server; fail the test where it never does."""
         deadline_s = time.monotonic() + timeout_s
         while not what(self):

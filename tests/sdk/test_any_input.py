@@ -42,7 +42,7 @@ def test_the_other_functions_do_not_raise_either(server: FakeServer, make: Any) 
     client.flush(nonsense)
     client.init(server.url, no_such_argument=nonsense)  # type: ignore[call-arg]
     client.record("5", *[nonsense] * 3)
-    assert client.flush(5)
+    assert client.flush(20)
     assert [call["output"] for call in server.calls.values()] == ["5"]
     client.shutdown(nonsense)
     assert isinstance(client.stats(), dict)
@@ -55,7 +55,7 @@ def test_a_hostile_item_does_not_cost_its_neighbours(server: FakeServer, client:
         client.record("more", latency_ms=WIDE, prompt=WIDE, tags=WIDE, cost_usd=10**5000, user_id=str),  # type: ignore[arg-type]
         client.record("after"),
     ]
-    assert client.flush(10)
+    assert client.flush(20)
     assert list(server.calls) == ids
     assert server.calls[ids[1]]["error"] == {"type": "HostileError", "message": "(could not be read)"}
 
@@ -115,7 +115,7 @@ def test_depth_and_breadth_are_bounded() -> None:
 )
 def test_times(server: FakeServer, client: lowlight.Client, given_: Any, sent: str) -> None:
     call_id = client.record("4", started_at=given_)
-    assert client.flush(5)
+    assert client.flush(20)
     assert server.calls[call_id]["started_at"] == sent
 
 
@@ -125,7 +125,7 @@ def test_an_impossible_time_is_named_and_left_out(
 ) -> None:
     """time.perf_counter() is the usual one."""
     call_id = client.record("4", started_at=given_)
-    assert client.flush(5)
+    assert client.flush(20)
     assert server.calls[call_id]["started_at"].startswith("20")
     assert "started_at=" in caplog.text
 
@@ -142,7 +142,7 @@ def test_an_impossible_time_is_named_and_left_out(
 )
 def test_prompts(server: FakeServer, client: lowlight.Client, given_: Any, sent: Any) -> None:
     call_id = client.record("4", prompt=given_)
-    assert client.flush(5)
+    assert client.flush(20)
     assert server.calls[call_id].get("prompt") == sent
 
 
@@ -151,7 +151,7 @@ def test_documents_become_their_texts(server: FakeServer, client: lowlight.Clien
         page_content = "from an object"
 
     call_id = client.record("4", context=["plain", {"text": "from a dict"}, Document(), {"a": 1}])
-    assert client.flush(5)
+    assert client.flush(20)
     assert server.calls[call_id]["context"] == ["plain", "from a dict", "from an object", '{"a":1}']
 
 
@@ -166,7 +166,7 @@ def test_documents_become_their_texts(server: FakeServer, client: lowlight.Clien
 )
 def test_errors(server: FakeServer, client: lowlight.Client, given_: Any, sent: Any) -> None:
     call_id = client.record(error=given_)
-    assert client.flush(5)
+    assert client.flush(20)
     assert server.calls[call_id]["error"] == sent
 
 

@@ -46,7 +46,7 @@ def test_calls_and_signals_arrive_once_under_the_ids_returned(
         started_at=datetime(2026, 11, 22, 8, 15, tzinfo=UTC),
     )
     signal_id = client.signal("rating", call_id=call_id, value=2, value_min=1, value_max=7, comment="no")
-    assert client.flush(5)
+    assert client.flush(20)
     assert server.calls == {
         call_id: {
             "id": call_id,
@@ -95,9 +95,9 @@ def test_a_call_that_says_nothing_of_its_start_began_its_latency_ago(
     server: FakeServer, client: lowlight.Client
 ) -> None:
     call_id = client.record("4", latency_ms=60_000)
-    assert client.flush(5)
+    assert client.flush(20)
     started_s = datetime.fromisoformat(server.calls[call_id]["started_at"]).timestamp()
-    assert started_s == pytest.approx(time.time() - 60, abs=10)
+    assert started_s == pytest.approx(time.time() - 60, abs=30)
 
 
 def test_the_message_list_is_taken_as_it_was(server: FakeServer, client: lowlight.Client) -> None:
@@ -107,14 +107,14 @@ def test_the_message_list_is_taken_as_it_was(server: FakeServer, client: lowligh
     messages = [{"role": "user", "content": "2+2?"}]
     call_id = client.record("4", input=messages)
     messages.append({"role": "assistant", "content": "4"})
-    assert client.flush(5)
+    assert client.flush(20)
     assert server.calls[call_id]["input"] == [{"role": "user", "content": "2+2?"}]
 
 
 def test_many_calls_go_in_batches_over_one_connection(server: FakeServer) -> None:
     with lowlight.Client(server.url, linger_s=5.0) as client:
         ids = [client.record("4", input=str(i)) for i in range(1_200)]
-        assert client.flush(10)
+        assert client.flush(20)
     assert list(server.calls) == ids
     sizes = [len(request.body["calls"]) for request in server.requests]
     assert sum(sizes) == 1_200
@@ -131,7 +131,7 @@ def test_many_calls_go_in_batches_over_one_connection(server: FakeServer) -> Non
 def test_large_calls_are_spread_over_requests(server: FakeServer, client: lowlight.Client) -> None:
     for _ in range(9):
         client.record("4", input="x" * 1_000_000)
-    assert client.flush(10)
+    assert client.flush(20)
     assert len(server.calls) == 9
     assert len(server.requests) >= 9_000_000 // BATCH_BYTES_MAX
     assert (
@@ -141,7 +141,7 @@ def test_large_calls_are_spread_over_requests(server: FakeServer, client: lowlig
 
 def test_a_huge_text_is_shortened_and_says_its_length(server: FakeServer, client: lowlight.Client) -> None:
     call_id = client.record("4", input=[{"role": "user", "content": "head " + "x" * 9_000_000 + " tail"}])
-    assert client.flush(10)
+    assert client.flush(20)
     call = server.calls[call_id]
     content = call["input"][0]["content"]
     assert call["input_chars"] == 9_000_010
@@ -159,7 +159,7 @@ def test_retry_after_is_obeyed_even_by_a_flush(
     client.record("4")
     assert not client.flush(0.3)
     assert len(server.requests) == 1
-    assert client.flush(5)
+    assert client.flush(20)
     first, second = server.requests
     assert second.at_s - first.at_s >= (0.9 if as_date else 1.0)
     assert first.body == second.body
@@ -169,7 +169,7 @@ def test_retry_after_is_obeyed_even_by_a_flush(
 def test_a_passing_failure_costs_nothing(server: FakeServer, client: lowlight.Client, status: int) -> None:
     server.orders.append(refuse(status))
     call_id = client.record("4")
-    assert client.flush(5)
+    assert client.flush(20)
     assert list(server.calls) == [call_id]
     assert client.stats()["retries"] == 1
     assert client.stats()["dropped"] == {}
@@ -178,7 +178,7 @@ def test_a_passing_failure_costs_nothing(server: FakeServer, client: lowlight.Cl
 def test_a_lost_receipt_does_not_double_a_call(server: FakeServer, client: lowlight.Client) -> None:
     server.orders.append(keep_and_hang_up)
     call_id = client.record("4")
-    assert client.flush(5)
+    assert client.flush(20)
     assert list(server.calls) == [call_id]
     assert (client.stats()["accepted"], client.stats()["duplicates"]) == (0, 1)
 
@@ -187,10 +187,10 @@ def test_a_connection_closed_while_idle_is_opened_again_at_once(
     server: FakeServer, client: lowlight.Client
 ) -> None:
     client.record("4")
-    assert client.flush(5)
+    assert client.flush(20)
     server.orders += [reset, keep]
     client.record("5")
-    assert client.flush(5)
+    assert client.flush(20)
     assert len(server.calls) == 2
     assert client.stats()["retries"] == 0
     assert server.requests[-1].at_s - server.requests[-2].at_s < 0.3
@@ -210,9 +210,9 @@ def test_what_the_server_cannot_digest_blocks_nothing_else(
     monkeypatch.setattr("lowlight._sender.BACKOFF_FIRST_S", 0.01)
     server.orders += [refuse(500)] * 5
     client.record("poison")
-    assert client.flush(5)
+    assert client.flush(20)
     call_id = client.record("sound")
-    assert client.flush(5)
+    assert client.flush(20)
     assert list(server.calls) == [call_id]
     assert client.stats()["dropped"] == {"server_error": 1}
 
@@ -236,15 +236,15 @@ def test_a_final_refusal_is_counted_logged_and_reported(
 ) -> None:
     server.orders.append(refuse(status, message="the reason"))
     client.record("4")
-    assert client.flush(5)
+    assert client.flush(20)
     assert len(server.requests) == 1
     assert client.stats()["dropped"] == {reason: 1}
     assert "the reason" in caplog.text
     assert hint in caplog.text
     client.record("5")
-    assert client.flush(5)
+    assert client.flush(20)
     client.record("6")
-    assert client.flush(5)
+    assert client.flush(20)
     reported = [request.headers.get("X-Lowlight-Dropped") for request in server.requests]
     assert reported == [None, f"{reason}=1", None]
     drops = ClientDrops()
@@ -260,7 +260,7 @@ def test_a_body_too_large_is_halved_until_it_fits(
     with lowlight.Client(server.url, linger_s=5.0) as client:
         small = [client.record("4", input=_noise(4_000, i)) for i in range(40)]
         large = client.record("4", input=_noise(200_000, 0))
-        assert client.flush(10)
+        assert client.flush(20)
         assert client.stats()["dropped"] == {"too_large": 1}
     assert sorted(server.calls) == sorted(small)
     assert large not in server.calls
@@ -276,7 +276,7 @@ def test_rejected_items_are_named_and_their_neighbours_kept(
 ) -> None:
     kept = [client.record("4"), client.record("4")]
     client.record("4", model="rejected")
-    assert client.flush(5)
+    assert client.flush(20)
     assert sorted(server.calls) == sorted(kept)
     assert (client.stats()["accepted"], client.stats()["rejected"]) == (2, 1)
     assert "model: is not welcome" in caplog.text
@@ -287,7 +287,7 @@ def test_an_answer_without_a_receipt_is_no_receipt(
 ) -> None:
     server.orders.append(lambda handler: handler.answer(200, "<html>Welcome</html>"))
     client.record("4")
-    assert client.flush(5)
+    assert client.flush(20)
     assert client.stats()["dropped"] == {"no_receipt": 1}
     assert "LOWLIGHT_URL" in caplog.text
 
@@ -298,7 +298,7 @@ def test_an_answer_without_a_receipt_is_no_receipt(
 def test_an_unusable_address_is_named(url: str, caplog: pytest.LogCaptureFixture) -> None:
     with lowlight.Client(url, linger_s=0.0) as client:
         client.record("4")
-        assert client.flush(5)
+        assert client.flush(20)
         assert client.stats()["dropped"] == {"bad_address": 1}
     assert f"LOWLIGHT_URL: {url!r}" in caplog.text
 
@@ -308,11 +308,11 @@ def test_the_key_is_sent_and_a_broken_one_is_named(
 ) -> None:
     with lowlight.Client(server.url, " secret\n") as client:
         client.record("4")
-        assert client.flush(5)
+        assert client.flush(20)
     assert server.requests[0].headers["Authorization"] == "Bearer secret"
     with lowlight.Client(server.url, "sec\nret") as client:
         client.record("4")
-        assert client.flush(5)
+        assert client.flush(20)
     assert "LOWLIGHT_KEY" in caplog.text
     assert "sec" not in caplog.text
 
@@ -320,7 +320,7 @@ def test_the_key_is_sent_and_a_broken_one_is_named(
 def test_a_path_before_the_routes_is_kept(server: FakeServer) -> None:
     with lowlight.Client(server.url + "/lowlight/") as client:
         client.record("4")
-        assert client.flush(5)
+        assert client.flush(20)
     assert server.requests[0].path == "/lowlight/v1/calls"
 
 
@@ -366,7 +366,7 @@ def test_calls_wait_for_a_server_that_comes_back(monkeypatch: pytest.MonkeyPatch
         call_id = client.record("4")
         assert not client.flush(0.2)
         with running(int(url.rpartition(":")[2])) as back:
-            assert client.flush(5)
+            assert client.flush(20)
             assert list(back.calls) == [call_id]
 
 
@@ -380,7 +380,7 @@ def test_many_threads_record_at_once(server: FakeServer, client: lowlight.Client
         thread.start()
     for thread in threads:
         thread.join()
-    assert client.flush(10)
+    assert client.flush(20)
     assert set(server.calls) == {call_id for mine in ids for call_id in mine}
     assert len(server.calls) == 2_000
 
@@ -399,7 +399,7 @@ def test_init_sends_what_was_recorded_before_to_where_it_belonged(server: FakeSe
         client.record("4")
         client.init(second.url, environment="new")
         client.record("5")
-        assert client.flush(5)
+        assert client.flush(20)
         assert [call["environment"] for call in server.calls.values()] == ["old"]
         assert [call["environment"] for call in second.calls.values()] == ["new"]
         assert client.stats()["recorded"] == 2
@@ -421,7 +421,7 @@ def test_warnings_are_not_a_flood(server: FakeServer, caplog: pytest.LogCaptureF
     with lowlight.Client(server.url) as client:
         for i in range(300):
             client.record("4", latency_ms=f"fast {i}")  # type: ignore[arg-type]
-        assert client.flush(5)
+        assert client.flush(20)
     assert len(server.calls) == 300
     assert [record.message for record in caplog.records] == [
         "latency_ms='fast 0' is no number that can be kept; it was left out"

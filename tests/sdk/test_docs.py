@@ -64,7 +64,7 @@ def test_the_examples_run(
         exec(compile(examples(page), str(page), "exec"), names)
         if "answer" in names:
             assert names["answer"]("Where?") == "On its way."
-        assert client.flush(5)
+        assert client.flush(20)
         assert client.stats()["errors"] == 0
     assert caplog.text == ""
     outputs = [call.get("output") for call in server.calls.values()]

@@ -300,7 +300,7 @@ def test_signals_that_say_nothing_are_dropped_here_and_named(
     for named in nothing:
         client.signal(**named)
     kept_id = client.signal("rating", call_id="c1", value=9, value_max=10)
-    assert client.flush(10)
+    assert client.flush(20)
     assert list(server.signals) == [kept_id]
     assert client.stats()["dropped"] == {"unusable": len(nothing)}
     assert "pass call_id, response_id, trace_id with span_id, or session_id" in caplog.text

@@ -21,7 +21,7 @@ from tests.sdk.test_provider_responses import CHAT, MESSAGES, Answers, chat
 
 def arrived(server: FakeServer, client: lowlight.Client) -> list[dict[str, Any]]:
     """The calls in the order of their arrival."""
-    assert client.flush(5)
+    assert client.flush(20)
     return list(server.calls.values())
 
 

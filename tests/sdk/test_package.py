@@ -59,7 +59,7 @@ with lowlight.context(session_id="s", tags={{"tenant": "acme"}}):
 lowlight.signal("copy", call_id=call.id)
 import asyncio
 asyncio.run(main())
-assert lowlight.flush(5)
+assert lowlight.flush(20)
 assert lowlight.stats()["errors"] == 0, lowlight.stats()
 loaded = {{name.partition(".")[0] for name in sys.modules}}
 print(sorted(loaded - set(getattr(sys, "stdlib_module_names", loaded - {{"__main__", "lowlight"}}))))

@@ -53,7 +53,8 @@ lowlight.record("4")
 began = time.monotonic()
 """
     done = run_program(source, LOWLIGHT_URL=url)
-    assert 1.9 < float(done.stdout) < 2.6
+    # 2 s, and what a busy machine adds; the server would hold it for 10 or 60
+    assert 1.9 < float(done.stdout) < 8
     assert f"1 dropped: {url} had not taken them" in done.stderr
 
 

@@ -153,7 +153,7 @@ FUNCTION = {
 def arrived(server: FakeServer, client: lowlight.Client, response: Any, **more: Any) -> dict[str, Any]:
     """Record a response and return the call that arrives, less its time; object and dict must agree."""
     call_id = client.record(response, input=MESSAGES, **more)
-    assert client.flush(5)
+    assert client.flush(20)
     call = server.calls[call_id]
     assert call.pop("id") == call_id
     assert call.pop("input") == MESSAGES
@@ -425,7 +425,7 @@ def test_messages_may_hold_the_packages_own_objects(
         {"role": "tool", "tool_call_id": "call_1", "content": "7"},
     ]
     call_id = client.record("On its way.", input=asked)
-    assert client.flush(5)
+    assert client.flush(20)
     sent = server.calls[call_id]["input"]
     assert [item["role"] for item in sent] == ["user", "assistant", "tool"]
     assert sent[1]["tool_calls"] == [FUNCTION]

@@ -46,7 +46,7 @@ def test_what_is_recorded_is_kept(service_url: str, service_settings: Settings) 
         )
         failed_id = client.record(input="2+2?", error=TimeoutError("too slow"), latency_ms=30_000)
         signal_id = client.signal("rating", call_id=call_id, value=2, comment="wrong \udfff")
-        assert client.flush(10)
+        assert client.flush(20)
         stats = client.stats()
         many = [client.record("4", input=f"{i}+{i}?", session_id="s2") for i in range(1_000)]
         assert client.flush(20)

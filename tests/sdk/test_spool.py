@@ -59,7 +59,7 @@ def test_what_an_ended_process_left_arrives_oldest_first(
     server: FakeServer, tmp_path: Path, left_behind: list[str]
 ) -> None:
     with lowlight.Client(server.url, spool=tmp_path) as client:
-        assert client.flush(10)
+        assert client.flush(20)
         assert client.stats()["replayed"] == 4
     assert list(server.calls) == left_behind
     assert spooled(tmp_path) == []
@@ -71,7 +71,7 @@ def test_what_is_new_does_not_overtake_what_is_old(
     with lowlight.Client(server.url, linger_s=0.0, spool=tmp_path) as client:
         new = client.record("new")
         client.signal("copy", call_id=new)
-        assert client.flush(10)
+        assert client.flush(20)
     assert [call["id"] for request in server.requests for call in request.body.get("calls", ())] == [
         *left_behind,
         new,
@@ -86,7 +86,7 @@ def test_the_server_comes_back_while_the_process_runs(tmp_path: Path, nowhere: s
         assert not client.flush(0.1)  # what lies on the disk has not arrived
         ids.append(client.record("5"))
         with running(int(nowhere.rpartition(":")[2])) as back:
-            assert client.flush(10)
+            assert client.flush(20)
             assert list(back.calls) == ids
     assert spooled(tmp_path) == []
 
@@ -96,10 +96,10 @@ def test_a_replay_never_doubles(server: FakeServer, tmp_path: Path, left_behind:
     server.orders.append(keep_and_hang_up)
     copy = spooled(tmp_path)[1].read_bytes()
     with lowlight.Client(server.url, spool=tmp_path) as client:
-        assert client.flush(10)
+        assert client.flush(20)
     (tmp_path / f"{time.time_ns():020d}-1-1.nokey.calls").write_bytes(copy)
     with lowlight.Client(server.url, spool=tmp_path) as client:
-        assert client.flush(10)
+        assert client.flush(20)
         assert client.stats()["duplicates"] == 1
     assert list(server.calls) == left_behind
 
@@ -184,7 +184,7 @@ began = time.monotonic()
         server.orders += [refuse(503, Retry_After="60")] * 20
     url = nowhere if trouble == "gone" else server.url
     done = run_program(source, LOWLIGHT_URL=url, LOWLIGHT_SPOOL=str(tmp_path))
-    assert float(done.stdout) < 2.6
+    assert float(done.stdout) < 8, "it waits for 2 s, and a hung server would hold it for 10"
     assert "dropped" not in done.stderr
     with running() as back, lowlight.Client(back.url, spool=tmp_path) as client:
         assert client.flush(20)
@@ -218,7 +218,7 @@ def test_a_folder_that_cannot_be_used_is_named_and_done_without(
     (tmp_path / "file").write_text("")
     with lowlight.Client(server.url, spool=tmp_path / "file" / "spool") as client:
         call_id = client.record("4")
-        assert client.flush(5)
+        assert client.flush(20)
     assert list(server.calls) == [call_id]
     assert "LOWLIGHT_SPOOL" in caplog.text
 
@@ -231,7 +231,7 @@ def test_a_file_belongs_to_its_key(server: FakeServer, tmp_path: Path, nowhere: 
         client.shutdown(0.5)
     assert not any("one" in path.name or "other" in path.name for path in spooled(tmp_path))
     with lowlight.Client(server.url, "one", spool=tmp_path) as client:
-        assert client.flush(10)
+        assert client.flush(20)
     assert [call["output"] for call in server.calls.values()] == ["one"]
     assert server.requests[0].headers["Authorization"] == "Bearer one"
     assert len(spooled(tmp_path)) == 1
@@ -261,7 +261,7 @@ def test_a_wrong_setting_costs_nothing_that_lies_there(
     assert "LOWLIGHT_KEY" in caplog.text or "LOWLIGHT_URL" in caplog.text
     server.orders.clear()
     with lowlight.Client(server.url, spool=tmp_path) as client:
-        assert client.flush(10)
+        assert client.flush(20)
     assert list(server.calls) == left_behind
 
 
@@ -275,13 +275,13 @@ def test_a_forked_child_leaves_its_parents_turn_alone(
     source = """
 import os, lowlight
 lowlight.record("parent")
-assert lowlight.flush(10)
+assert lowlight.flush(20)
 if (pid := os.fork()) == 0:
     lowlight.record("child")
     os._exit(0 if lowlight.flush(10) else 1)
 assert os.waitpid(pid, 0)[1] == 0
 lowlight.record("parent again")
-assert lowlight.flush(10)
+assert lowlight.flush(20)
 """
     done = run_program(source, LOWLIGHT_URL=server.url, LOWLIGHT_SPOOL=str(tmp_path))
     assert (done.returncode, done.stderr) == (0, "")

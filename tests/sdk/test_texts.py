@@ -41,7 +41,7 @@ def sent(server: FakeServer, **settings: Any) -> dict[str, Any]:
             tags={"tenant": "acme"},
         )
         signal_id = client.signal("thumbs_down", call_id=call_id, comment=f"I said {SECRET}")
-        assert client.flush(5)
+        assert client.flush(20)
     call = server.calls[call_id]
     assert (call["user_id"], call["tags"], call["model"]) == (
         "u-1",
@@ -91,7 +91,7 @@ def test_without_content_sizes_and_hashes_are_sent(server: FakeServer) -> None:
     assert parse_calls(json.dumps({"calls": [kept]}).encode()).rejected == []
     with lowlight.Client(server.url, capture_content=False) as client:
         call_id = client.record("4", input="2+2?")
-        assert client.flush(5)
+        assert client.flush(20)
     assert server.calls[call_id]["input_sha256"] == hashlib.sha256(b"2+2?").hexdigest()
     assert (server.calls[call_id]["input_chars"], server.calls[call_id]["output_chars"]) == (4, 1)
 
@@ -111,7 +111,7 @@ def test_whole_sessions_are_kept_and_their_rate_travels(server: FakeServer) -> N
         for n in range(400):
             for turn in range(3):
                 client.record(str(turn), session_id=f"s-{n}")
-        assert client.flush(10)
+        assert client.flush(20)
         stats = client.stats()
     turns: dict[str, list[str]] = {}
     for call in server.calls.values():
@@ -134,12 +134,12 @@ def test_what_a_call_is_sampled_by(server: FakeServer) -> None:
             client.record("both", session_id=session_id, trace_id="t", id=f"c-{n}")
             with client.context(session_id=session_id):
                 client.record("context", id=f"d-{n}")
-            assert client.flush(5)
+            assert client.flush(20)
             assert {f"{letter}-{n}" in server.calls for letter in "abcd"} == {kept}
             if kept:
                 assert server.calls[f"b-{n}"]["sample_rate"] == pytest.approx(0.05)
         own = [client.record("itself") for _ in range(60)]
-        assert client.flush(5)
+        assert client.flush(20)
         assert [one in server.calls for one in own] == [is_kept(one, 0.5) for one in own]
 
 
@@ -158,7 +158,7 @@ def test_a_failed_call_is_always_kept_and_stands_for_itself(server: FakeServer) 
         failed = client.record(error=ValueError("x"), session_id="s")
         sampled = client.record(error=ValueError("x"), sample_rate=0.5)
         client.signal("thumbs_down", session_id="s")
-        assert client.flush(5)
+        assert client.flush(20)
     assert list(server.calls) == [failed, sampled]
     assert "sample_rate" not in server.calls[failed]  # 1, as the server reads it
     assert server.calls[sampled]["sample_rate"] == 0.5

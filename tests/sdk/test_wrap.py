@@ -150,7 +150,7 @@ ASK_ANTHROPIC: Any = {"model": "claude-haiku-5", "max_tokens": 100, "messages": 
 
 def the_call(server: FakeServer, client: lowlight.Client) -> dict[str, Any]:
     """The one call that arrived, less what is another each time; its latency is checked here."""
-    assert client.flush(5)
+    assert client.flush(20)
     assert len(server.calls) == 1, list(server.calls.values())
     [call] = server.calls.values()
     del call["id"], call["started_at"]
@@ -247,7 +247,7 @@ def test_completions_and_parsed_responses(
     openai_client.chat.completions.parse(**ASK, response_format=Parcel)
     parsed = openai_client.responses.parse(**ASK_RESPONSES, text_format=Parcel)
     assert parsed.output_parsed == Parcel(name="x")
-    assert client.flush(5)
+    assert client.flush(20)
     assert [(call["input"], call["output"]) for call in server.calls.values()] == [
         ("2+2?", "4"),
         (MESSAGES, '{"name":"x"}'),
@@ -328,7 +328,7 @@ def test_the_first_token_is_the_first_that_is_seen(
     """The chunk that only names the role does not count."""
     answers[CHAT] = (200, Events(CHAT_CHUNKS, "[DONE]", pause_s=0.2, pause_at=1))
     read_chat(openai_client)
-    assert client.flush(5)
+    assert client.flush(20)
     [call] = server.calls.values()
     assert 200 <= call["first_token_ms"] <= call["latency_ms"]
 
@@ -508,7 +508,7 @@ def test_an_aborted_message_and_an_aborted_response(
                 break
     with anthropic_client.messages.stream(**ASK_ANTHROPIC) as messages:
         assert next(messages.text_stream) == "On its"
-    assert client.flush(5)
+    assert client.flush(20)
     told = [(c["output"], c["finish_reason"], c["response_id"]) for c in server.calls.values()]
     assert told == [("On its", "aborted", "resp_R1"), ("On its", "aborted", "msg_A1")]
 
@@ -664,7 +664,7 @@ def test_copies_and_resources_made_before_are_wrapped_too_and_nothing_twice(
     completions.create(**ASK)
     made.with_options(timeout=5).chat.completions.create(**ASK)
     made.copy().with_options(max_retries=1).chat.completions.create(**ASK)
-    assert client.flush(5)
+    assert client.flush(20)
     assert len(server.calls) == 3
 
 
@@ -707,7 +707,7 @@ def test_other_requests_are_none_of_its_business(
 ) -> None:
     answers["/v1/messages/count_tokens"] = (200, {"input_tokens": 7})
     assert anthropic_client.messages.count_tokens(model="m", messages=MESSAGES).input_tokens == 7
-    assert client.flush(5)
+    assert client.flush(20)
     assert server.calls == {}
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -556,8 +555,6 @@ def test_calls_are_scored_at_the_width_that_the_provider_bears(
     provider.answer_s = 0.05
     wide = settings.model_copy(update={"critic_in_flight_max": 40})
     send(store, wide, *({} for _ in range(200)))
-    started = time.monotonic()
     judge(wide, store)
     assert provider.in_flight_most > 20
-    assert time.monotonic() - started < 200 * provider.answer_s / 2, "one at a time takes ten seconds"
     assert len(provider.requests) == 200

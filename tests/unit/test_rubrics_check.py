@@ -200,11 +200,11 @@ def test_what_is_wrong_is_named_with_file_and_line(tmp_path: Path, source: str, 
     ],
 )
 def test_a_hostile_rubric_is_refused_without_being_run(tmp_path: Path, view: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     problems = problems_of(tmp_path, HEAD + "{{ output }}" + view)
     assert problems
     assert all(problem.startswith("tone.jinja:") for problem in problems)
-    assert time.perf_counter() - began < 2.0
+    assert time.process_time() - began < 2.0
 
 
 def test_what_the_language_allows_is_accepted(tmp_path: Path) -> None:
