@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from ingest.call_rows import AHEAD_MS_MAX, BadText, NewCall, SliceKey, new_call, uuid7
 from ingest.call_writes import Kept
+from ingest.checking import Sent
 from ingest.latency import SLICES_MAX
 from ingest.one_call import KeepCalls
 from ingest.plain_calls import plain_call
@@ -21,7 +22,7 @@ from ingest.settings import Settings
 from ingest.signal_writes import Counted, keep_labels, keep_signals
 from ingest.store import OpenStore, sqlite_path
 from ingest.texts import kept_text
-from ingest.wire import COMMENT_BYTES_MAX, Call, Label, Receipt, Sent, Signal, epoch_ms
+from ingest.wire import COMMENT_BYTES_MAX, Call, Label, Receipt, Signal, epoch_ms
 
 #: Names in one receipt: enough to see the mistake, whatever a client makes up.
 UNKNOWN_FIELDS_MAX = 50

@@ -3,7 +3,7 @@
 Flow: pydantic's ValidationError -> `what_is_wrong` -> `Rejection` in the receipt.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -17,15 +17,39 @@ class Rejection(BaseModel):
     error: str
 
 
-def what_is_wrong(problem: ValidationError) -> tuple[str, str]:
-    """Return the first field at fault, dotted, and what is wrong with it."""
+class WrongTogether(ValueError):
+    """Fields that are sound one by one do not go together.
+
+    Attributes:
+        field: the one to change.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+def what_is_wrong(problem: ValidationError, needed: Container[str] = ()) -> tuple[str, str]:
+    """Return the first field at fault, dotted, and what is wrong with it.
+
+    Args:
+        needed: fields that an item cannot do without.
+    """
     first = problem.errors(include_url=False, include_context=True)[0]
     where = [str(part) for part in first["loc"]]
+    together = first.get("ctx", {}).get("error")
+    if isinstance(together, WrongTogether):
+        return together.field, str(together)
     if where and where[0] in ("input", "output"):
         return where[0], "must be a text or a list of messages, each an object"
-    if where and where[0] == "context" and first["type"] != "too_long":
-        return where[0], "must be a text or a list of texts"
-    return ".".join(where), in_our_words(first["type"], first.get("ctx", {}))
+    if where and where[0] == "context":
+        # A text or a list: both are tried, and both are told of.
+        many = next((other for other in problem.errors() if other["type"] == "too_long"), None)
+        return where[0], (
+            "must be a text or a list of texts" if many is None else in_our_words("too_long", many["ctx"])
+        )
+    words = in_our_words(first["type"], first.get("ctx", {}))
+    return ".".join(where), _without_leaving_out(words) if where and where[0] in needed else words
 
 
 def in_our_words(kind: str, ctx: dict[str, Any]) -> str:
@@ -33,10 +57,16 @@ def in_our_words(kind: str, ctx: dict[str, Any]) -> str:
     return _WORDS.get(kind, _OTHERWISE)(ctx)
 
 
-def not_a_number(value: bool, field: str) -> str:
-    """Return what is wrong with true or false in a field of numbers or times."""
+def not_a_number(value: bool, field: str, needed: Container[str] = ()) -> str:
+    """Return what is wrong with true or false in a field of numbers or times. See `what_is_wrong`."""
     what = "time" if field in ("started_at", "at") else "number"
-    return f"{str(value).lower()} is not a {what}; leave the field out where it is unknown"
+    words = f"{str(value).lower()} is not a {what}; leave the field out where it is unknown"
+    return _without_leaving_out(words) if field in needed else words
+
+
+def _without_leaving_out(words: str) -> str:
+    """What is said of a field that the item cannot do without."""
+    return words.partition("; leave")[0]
 
 
 _UNKNOWN = "leave it out where it is unknown"

@@ -1,7 +1,7 @@
 """What a client may send, and how a body becomes calls, signals and labels.
 
-Flow: HTTP body or a file's objects -> `parse_calls`, `calls_of` ... -> `Sent` (the sound items, and the
-rejected ones by index and field) -> `ingest.intake`. One bad item never sinks its batch.
+Flow: HTTP body or a file's objects -> `parse_calls`, `calls_of` ... -> `ingest.checking.Sent` (the sound
+items, and the rejected ones by index and field) -> `ingest.intake`. One bad item never sinks its batch.
 
 Every field but those that make a signal or label what it is may be missing or null; missing is not zero. A
 time is ISO 8601 (UTC where it names no offset) or a number since 1970: seconds, or milliseconds from 2e10
@@ -10,9 +10,9 @@ on. Unknown fields are ignored and named in the receipt.
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any
 
 import orjson
 from pydantic import (
@@ -21,13 +21,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
     model_validator,
 )
 
+from ingest.checking import Item, Sent
 from ingest.errors import IngestError
-from ingest.rejections import Rejection, not_a_number, what_is_wrong
-from ingest.texts import DEPTH_MAX, TooDeep, cleaned
+from ingest.rejections import Rejection, WrongTogether
+from ingest.texts import DEPTH_MAX
 
 ITEMS_MAX = 1_000
 ID_CHARS_MAX = 128
@@ -147,7 +147,12 @@ class Call(_Sent):
     session_id: Id | None = None
     environment: Name | None = None
     release: Name | None = None
-    context: Annotated[str | list[str], Field(union_mode="left_to_right")] | None = None
+    context: (
+        Annotated[
+            str | Annotated[list[str], Field(max_length=CONTEXT_MAX)], Field(union_mode="left_to_right")
+        ]
+        | None
+    ) = None
     tags: Annotated[dict[Name, Name], Field(max_length=TAGS_MAX)] | None = None
     sample_rate: Annotated[float, Field(ge=SAMPLE_RATE_MIN, le=1), BeforeValidator(_all_sent)] = 1.0
     trace_id: HexId | None = None
@@ -182,14 +187,23 @@ class Signal(_Sent):
     @model_validator(mode="after")
     def _is_about_something(self) -> "Signal":
         if not (self.call_id or self.response_id or (self.trace_id and self.span_id) or self.session_id):
-            raise ValueError("names no call: give call_id, response_id, trace_id with span_id, or session_id")
+            raise WrongTogether(
+                "call_id",
+                "names no call: give call_id, response_id, trace_id with span_id, or session_id",
+            )
         if self.kind == "rating":
             if self.value is None:
-                raise ValueError("a rating needs its value")
+                raise WrongTogether("value", "a rating needs its value")
             low, high = self.value_range
-            if not low <= self.value <= high or low == high:
-                raise ValueError(
-                    f"value {self.value:g} lies outside {low:g} to {high:g}; give value_min and value_max"
+            if low >= high:
+                raise WrongTogether(
+                    "value_max" if self.value_min is None else "value_min",
+                    f"value_min {low:g} is not below value_max {high:g}; give the range of the rating",
+                )
+            if not low <= self.value <= high:
+                raise WrongTogether(
+                    "value",
+                    f"{self.value:g} lies outside {low:g} to {high:g}; give value_min and value_max",
                 )
         return self
 
@@ -250,140 +264,6 @@ class BadBody(IngestError):
         super().__init__(message)
         self.code = code
         self.field = field
-
-
-Item = TypeVar("Item", bound=BaseModel)
-Plain = TypeVar("Plain")
-
-
-class Sent(Generic[Item]):
-    """A batch whose items are checked while they are read, so that only one of them is in hand at a time."""
-
-    def __init__(
-        self, sent: Sequence[Any], model: type[Item], *, suspicious: bool = True, beside: Sequence[str] = ()
-    ) -> None:
-        """Take a batch as it was sent.
-
-        Args:
-            suspicious: whether strings may hold NUL or lone surrogates.
-            beside: names that stood beside the batch in its body, unknown to us.
-        """
-        self._sent = sent
-        self._model = model
-        self._suspicious = suspicious
-        self._beside = beside
-        self._read = False
-        self._rejected: list[Rejection] = []
-        self._unknown_fields: set[str] = set()
-
-    @property
-    def items(self) -> list[Item]:
-        """The sound items, all at once."""
-        return [item for _index, item, _replaced in self.checked()]
-
-    @property
-    def rejected(self) -> list[Rejection]:
-        """The items that are not sound, by index and field."""
-        self._read_through()
-        return self._rejected
-
-    @property
-    def unknown_fields(self) -> set[str]:
-        """Names that no field of ours has, dotted."""
-        self._read_through()
-        return self._unknown_fields
-
-    def reject(self, index: int, field: str, error: str) -> None:
-        """Say that an item cannot be kept, and why."""
-        self._rejected.append(Rejection(index=index, field=field[:NAME_CHARS_MAX], error=error))
-
-    def _read_through(self) -> None:
-        if not self._read:
-            for _checked in self.checked():
-                pass
-
-    def checked(self) -> Iterator[tuple[int, Item, frozenset[str]]]:
-        """Yield each sound item: its index, the item, the fields in which U+FFFD replaced something."""
-        return self.read(_nothing_is_plain)
-
-    def read(
-        self, plain: Callable[[dict[str, Any]], Plain | None]
-    ) -> Iterator[tuple[int, Item | Plain, frozenset[str]]]:
-        """Like `checked`, with what `plain` makes of an object in the item's place where that is not None."""
-        self._rejected.clear()
-        self._unknown_fields = {cleaned(name)[0][:ID_CHARS_MAX] for name in self._beside}
-        validate = self._model.__pydantic_validator__.validate_python
-        known = self._model.model_fields.keys()
-        nested = _NESTED if self._model is Call else ()
-        for index, item in enumerate(self._sent):
-            replaced = _NOTHING
-            if not isinstance(item, dict):
-                self.reject(index, "", "must be an object")
-                continue
-            try:
-                if self._suspicious:
-                    item, replaced = _cleaned_fields(item)
-                else:
-                    made = plain(item)
-                    if made is not None:
-                        yield index, made, replaced
-                        continue
-                truth = _truth_for_a_number(item)
-                if truth is not None:
-                    self.reject(index, *truth)
-                    continue
-                found: Item = validate(item)
-            except TooDeep as error:
-                self.reject(index, "", str(error))
-                continue
-            except ValidationError as error:
-                self.reject(index, *what_is_wrong(error))
-                continue
-            if not item.keys() <= known:
-                self._unknown_fields.update(key[:ID_CHARS_MAX] for key in item.keys() - known)
-            for name, inner in nested:
-                value = item.get(name)
-                if value is not None and not value.keys() <= inner:
-                    self._unknown_fields.update(
-                        f"{name}.{key[:ID_CHARS_MAX]}" for key in value.keys() - inner
-                    )
-            yield index, found, replaced
-        self._read = True
-
-
-def _nothing_is_plain(_item: dict[str, Any]) -> None:
-    """Let every item be checked field by field."""
-
-
-_NOTHING: frozenset[str] = frozenset()
-_NESTED = tuple(
-    (name, model.model_fields.keys())
-    for name, model in (("prompt", Prompt), ("usage", Usage), ("error", Failure))
-)
-
-
-#: Fields of numbers and times, in whatever item or object they stand.
-_NUMERIC = frozenset(
-    name
-    for model in (Call, Usage, Signal, Label)
-    for name in model.model_fields
-    if name.endswith(("_ms", "_usd", "_tokens", "_chars", "_rate", "_at"))
-    or name in ("retries", "value", "value_min", "value_max", "level", "at")
-)
-
-
-def _truth_for_a_number(item: dict[str, Any]) -> tuple[str, str] | None:
-    """Return the first field whose number is true or false, and what is wrong: Python takes true for 1."""
-    if bool in set(map(type, item.values())):
-        for name, value in item.items():
-            if isinstance(value, bool) and name in _NUMERIC:
-                return name, not_a_number(value, name)
-    usage = item.get("usage")
-    if isinstance(usage, dict) and bool in set(map(type, usage.values())):
-        for name, value in usage.items():
-            if isinstance(value, bool) and name in _NUMERIC:
-                return f"usage.{name}", not_a_number(value, name)
-    return None
 
 
 def parse_calls(body: bytes) -> Sent[Call]:
@@ -461,14 +341,3 @@ def lenient_json(body: bytes) -> Any:
 def _whole_number(digits: str) -> int | float:
     # int() refuses thousands of digits; as a float they are infinite, which the item's own check names.
     return int(digits) if len(digits) < 20 else float(digits)
-
-
-def _cleaned_fields(item: dict[Any, Any]) -> tuple[dict[str, Any], frozenset[str]]:
-    clean: dict[str, Any] = {}
-    replaced = set()
-    for key, value in item.items():
-        name = cleaned(str(key))[0]
-        clean[name], changed = cleaned(value, depth=1)
-        if changed:
-            replaced.add(name)
-    return clean, frozenset(replaced)

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from api.door.gate import check_json, header
 from api.door.short_way import JSON, Answer
 from ingest import wire
+from ingest.checking import Sent
 from ingest.intake import Intake, Prepared
 from ingest.store import OpenStore
 from ingest.tables import DEFAULT_PROJECT
@@ -52,7 +53,7 @@ async def post_labels(request: Request) -> Response:
     # Asked of the folder each time: rubrics come and go in git while the server runs.
     rubrics = rubric_names(request.app.state.settings.rubrics_dir)
 
-    def prepare(intake: Intake, project_id: int, sent: wire.Sent[wire.Label]) -> Prepared:
+    def prepare(intake: Intake, project_id: int, sent: Sent[wire.Label]) -> Prepared:
         return intake.prepare_labels(project_id, sent, rubrics)
 
     return await _receipt(request, "labels", wire.parse_labels, prepare)
@@ -61,8 +62,8 @@ async def post_labels(request: Request) -> Response:
 async def _receipt(
     request: Request,
     kind: str,
-    parse: Callable[[bytes], wire.Sent[Item]],
-    prepare: Callable[[Intake, int, wire.Sent[Item]], Prepared],
+    parse: Callable[[bytes], Sent[Item]],
+    prepare: Callable[[Intake, int, Sent[Item]], Prepared],
 ) -> Response:
     state = request.app.state
     dropped = header(request, b"x-lowlight-dropped")

@@ -95,6 +95,7 @@ def test_a_body_that_is_no_batch_is_refused(body: bytes) -> None:
         ({"input": 5}, "input", "a text or a list of messages"),
         ({"output": ["a"]}, "output", "a text or a list of messages"),
         ({"context": [1]}, "context", "a text or a list of texts"),
+        ({"context": ["a"] * 1_001}, "context", "more than 1000 entries"),
         ({"usage": {"input_tokens": -3}}, "usage.input_tokens", "at least 0"),
         ({"sample_rate": 0}, "sample_rate", "at least"),
         # One call that stands for 1e300 made every latency page fail.
@@ -128,10 +129,20 @@ def test_a_rejection_names_the_field_and_what_was_wrong(item: Any, field: str, w
 @pytest.mark.parametrize(
     ("signal", "field", "words"),
     [
-        ({"kind": "thumbs_up"}, "", "names no call"),
-        ({"kind": "thumbs_up", "trace_id": "t"}, "", "names no call"),
-        ({"kind": "rating", "call_id": "c"}, "", "needs its value"),
-        ({"kind": "rating", "call_id": "c", "value": 9}, "", "outside 1 to 5"),
+        ({"kind": "thumbs_up"}, "call_id", "names no call"),
+        ({"kind": "thumbs_up", "trace_id": "t"}, "call_id", "names no call"),
+        ({"kind": "rating", "call_id": "c"}, "value", "needs its value"),
+        ({"kind": "rating", "call_id": "c", "value": 9}, "value", "outside 1 to 5"),
+        (
+            {"kind": "rating", "call_id": "c", "value": 3, "value_min": 9},
+            "value_min",
+            "not below value_max 5",
+        ),
+        (
+            {"kind": "rating", "call_id": "c", "value": 0, "value_max": 0},
+            "value_max",
+            "not below value_max 0",
+        ),
         ({"kind": "no good!", "call_id": "c"}, "kind", "a letter, then"),
         ({"call_id": "c"}, "kind", "is missing"),
         ({"call_id": "c", "kind": "rating", "value": True}, "value", "true is not a number"),
@@ -150,12 +161,17 @@ def test_a_rating_brings_its_range() -> None:
     assert parsed.items[0].value_range == (0, 10)
 
 
-@pytest.mark.parametrize("level", [0, 8, 3.5, "high", None])
-def test_a_label_has_a_level_of_seven(level: Any) -> None:
-    label = {"call_id": "c", "rubric": "tone", "labeller": "ada", "level": level}
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [*(("level", level) for level in (0, 8, 3.5, "high", None, True)), ("labeller", ""), ("call_id", None)],
+)
+def test_a_label_has_all_its_fields_and_a_level_of_seven(field: str, value: Any) -> None:
+    """None can be left out, so nobody is told to."""
+    label = {"call_id": "c", "rubric": "tone", "labeller": "ada", "level": 3, field: value}
     parsed = labels_of([label])
     assert parsed.items == []
-    assert parsed.rejected[0].field == "level"
+    assert parsed.rejected[0].field == field
+    assert "leave" not in parsed.rejected[0].error
 
 
 def test_a_number_of_thousands_of_digits_costs_only_its_item() -> None:
