@@ -16,6 +16,7 @@ from typing import NamedTuple, TypeVar
 
 from sqlalchemy import Connection, Engine
 
+from ingest.bulk import cursor_of
 from ingest.errors import StoreUnavailable, WriterBusy
 from ingest.group import Job, Outcome, SunkTogether, Waiter, cause, hand_out, run
 
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 WAITING_MAX = 256
 #: Jobs in one commit: bounds how long the first of them waits for its receipt.
 GROUP_MAX = 64
+#: Rows changed, some thousand pages of a write-ahead log, after which it is worth a copy into the file.
+CHECKPOINT_ROWS = 4_000
 
 
 class WriteFailure(NamedTuple):
@@ -70,6 +73,7 @@ class Writer:
         self.last_commit_s: float | None = None
         self.observe: Callable[[Group], None] | None = None
         self._began_s: float | None = None
+        self._changes = 0
         # Unlike Queue it is written in C: handing a job over costs the event loop a tenth.
         self._waiting: queue.SimpleQueue[tuple[Job, Waiter] | None] = queue.SimpleQueue()
         self._closed = False
@@ -185,7 +189,25 @@ class Writer:
             return None
         self._learn([outcome.failure for outcome in outcomes])
         hand_out(outcomes)
+        if self._waiting.empty():
+            self._checkpoint(connection)
         return connection
+
+    def _checkpoint(self, connection: Connection) -> None:
+        """Copy SQLite's log into the file while nobody waits.
+
+        Else the commit that finds the log long (`ingest.store`) does so, and the receipts of its group wait.
+        """
+        changes: int = getattr(connection.connection.dbapi_connection, "total_changes", 0)
+        if changes < self._changes:
+            self._changes = 0  # another connection, which counts from its own beginning
+        if changes - self._changes < CHECKPOINT_ROWS:
+            return
+        self._changes = changes
+        try:
+            cursor_of(connection).execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        except connection.dialect.loaded_dbapi.Error as error:
+            log.warning("the write-ahead log stays as it is for now: %s", cause(error))
 
     def _learn(self, failures: Sequence[BaseException | None]) -> None:
         """Remember whether the database took what a group wrote; a mistake of a job's own says nothing."""

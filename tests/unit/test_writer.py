@@ -1,8 +1,10 @@
 """The one writer: groups, savepoints, a full queue, a locked and a full database."""
 
 import asyncio
+import contextlib
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +19,7 @@ from ingest.call_rows import NewCall, new_call
 from ingest.errors import StoreUnavailable, WriterBusy
 from ingest.one_call import KeepCalls
 from ingest.settings import Settings
-from ingest.store import OpenStore, writing_engine
+from ingest.store import OpenStore, sqlite_path, writing_engine
 from ingest.wire import Call
 from ingest.writer import Writer
 
@@ -251,3 +253,26 @@ def test_a_coroutine_that_waits_is_told_and_one_that_went_away_is_not_missed(sto
 
     asyncio.run(scenario())
     assert names(store) >= {"stays", "gone", "twice"}
+
+
+def test_the_log_goes_into_the_file_while_nobody_waits(store: OpenStore, tmp_path: Path) -> None:
+    """Not within a later commit, whose receipts would wait for it."""
+
+    def many(connection: Connection) -> None:
+        rows = [{"name": f"p{i}"} for i in range(writer_module.CHECKPOINT_ROWS)]
+        connection.execute(text("insert into project (name) values (:name)"), rows)
+
+    store.write(many)
+    path = sqlite_path(store.database_url)
+    assert path is not None
+    deadline_s = time.monotonic() + 30
+    while True:
+        # The file alone, without its log.
+        copy = tmp_path / "alone.db"
+        copy.write_bytes(path.read_bytes())
+        with contextlib.closing(sqlite3.connect(copy)) as connection, contextlib.suppress(sqlite3.Error):
+            (n,) = connection.execute("select count(*) from project").fetchone()
+            if n >= writer_module.CHECKPOINT_ROWS:
+                return
+        assert time.monotonic() < deadline_s, "the log was not copied"
+        time.sleep(0.05)
