@@ -1,5 +1,8 @@
 """The settings: built once by the command line and handed down; nothing else reads the environment."""
 
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
@@ -146,6 +149,31 @@ class Settings(BaseSettings):
     def critics(self) -> list[str]:
         """The configured critics, first choice first."""
         return [name.strip() for name in self.critic.split(",") if name.strip()]
+
+
+#: Variables of the SDK, which may run on this machine too, and of our tests.
+_NOT_OURS = frozenset(
+    f"LOWLIGHT_{name}"
+    for name in (
+        *("URL", "KEY", "ENABLED", "SAMPLE", "SPOOL", "ENVIRONMENT", "RELEASE"),
+        *("DATA", "REQUIRE_DATA", "BROWSER", "FAULTS_SEED"),
+    )
+)
+
+
+def unknown_variables(names: Iterable[str]) -> list[str]:
+    """Say of each variable that is called like a setting and is none what it may have meant."""
+    known = {f"LOWLIGHT_{field.upper()}" for field in Settings.model_fields} | _NOT_OURS
+    found = []
+    for name in sorted(name for name in names if name.startswith("LOWLIGHT_") and name not in known):
+        near = get_close_matches(name, known, 1)
+        found.append(f"{name} is no setting" + (f"; did you mean {near[0]}?" if near else ""))
+    return found
+
+
+def without_password(address: str) -> str:
+    """Return an address as it may be shown: user and password before the host are left out."""
+    return re.sub(r"//[^/?#]*@", "//(left out)@", address)
 
 
 def load_settings(**overrides: Any) -> Settings:

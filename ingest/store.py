@@ -20,6 +20,7 @@ from sqlalchemy.pool import NullPool
 from ingest.bulk import cursor_of
 from ingest.errors import BadSettings
 from ingest.packing import teach
+from ingest.settings import without_password
 from ingest.writer import Writer
 
 #: Prepared statements that the writer keeps: those of `ingest.bulk` for a few rows of each table, and others.
@@ -91,7 +92,9 @@ def sqlite_path(database_url: str) -> Path | None:
     try:
         url = make_url(database_url)
     except ArgumentError:
-        raise BadSettings(f"LOWLIGHT_DATABASE_URL: {database_url!r} is no database URL; {take}") from None
+        raise BadSettings(
+            f"LOWLIGHT_DATABASE_URL: {without_password(database_url)!r} is no database URL; {take}"
+        ) from None
     backend = url.get_backend_name()
     if backend == "sqlite" and url.database and url.database != ":memory:":
         return Path(url.database)

@@ -28,7 +28,7 @@ from critic.spending.money import money_for
 from ingest.disk import disk_of, in_words
 from ingest.errors import IngestError
 from ingest.lock import AlreadyServed, server_of
-from ingest.settings import Settings
+from ingest.settings import Settings, unknown_variables, without_password
 from ingest.store import reading_engine, sqlite_path
 from rubrics import BadRubric, load_rubrics
 
@@ -51,11 +51,20 @@ def checkup(settings: Settings) -> list[Finding]:
     """Return what was found, in the order in which troubles should be dealt with."""
     return [
         *_versions(),
-        Finding("settings", True, f"{settings.database_url}, {settings.host}:{settings.port}"),
+        _settings(settings),
         _rubrics(settings),
         _critics(settings),
         *_storage(settings),
     ]
+
+
+def _settings(settings: Settings) -> Finding:
+    unknown = unknown_variables(os.environ)
+    if unknown:
+        return Finding("settings", False, f"{'; '.join(unknown)}; the README lists them all")
+    return Finding(
+        "settings", True, f"{without_password(settings.database_url)}, {settings.host}:{settings.port}"
+    )
 
 
 def _versions() -> Iterator[Finding]:

@@ -14,7 +14,7 @@ from critic.drivers.address import address_of
 from critic.drivers.base import Driver
 from critic.drivers.watching import Watch
 from ingest.errors import BadSettings
-from ingest.settings import Settings
+from ingest.settings import Settings, without_password
 
 KINDS = (
     "local, openai:MODEL, anthropic:MODEL, systemone:URL#MODEL, chat-logprobs:URL#MODEL, "
@@ -96,8 +96,9 @@ def _by_address(name: str, kind: str, where: str, settings: Settings, shared: di
     address = address_of(where, path=path)
     if address is None:
         raise BadSettings(
-            f"LOWLIGHT_CRITIC: {name!r} names no address and model; write {kind}:URL#MODEL, for example "
-            f"{kind}:http://127.0.0.1:11434#MODEL (a key goes into LOWLIGHT_CRITIC_KEYS)"
+            f"LOWLIGHT_CRITIC: {without_password(name)!r} names no address and model; write "
+            f"{kind}:URL#MODEL, for example {kind}:http://127.0.0.1:11434#MODEL (a key or password goes into "
+            "LOWLIGHT_CRITIC_KEYS)"
         )
     return kinds[kind](name, address, api_key=_key_for(address.host, settings), **shared)
 

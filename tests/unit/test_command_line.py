@@ -120,6 +120,12 @@ def test_doctor_asks_the_running_server(settings: Settings, tmp_path: Path) -> N
         ({"LOWLIGHT_RUBRICS_DIR": "/nowhere"}, "rubrics", "/nowhere"),
         ({"LOWLIGHT_DATABASE_URL": "sqlite:////nowhere/x.db"}, "disk", "make it writable"),
         ({"LOWLIGHT_DATABASE_URL": "mine"}, "database", "LOWLIGHT_DATABASE_URL"),
+        ({"LOWLIGHT_CRITICS": "none"}, "settings", "no setting; did you mean LOWLIGHT_CRITIC?"),
+        (
+            {"LOWLIGHT_CRITIC": "systemone:https://me:secret@h.example#m"},
+            "critics",
+            "'systemone:https://(left out)@h.example#m' names no address",
+        ),
     ],
 )
 def test_doctor_says_what_to_do(
@@ -129,6 +135,19 @@ def test_doctor_says_what_to_do(
     assert status == 1
     assert found[subject][0] == "FIX"
     assert words in found[subject][1]
+
+
+@pytest.mark.parametrize("url", ["postgresql://me:secret@127.0.0.1/x", "postgres:/ql//me:secret@127.0.0.1"])
+def test_doctor_shows_no_password(settings: Settings, url: str) -> None:
+    """What it prints is pasted into issues."""
+    _status, found = doctor(settings, LOWLIGHT_DATABASE_URL=url)
+    assert "secret" not in str(found)
+    assert "(left out)@127.0.0.1" in str(found)
+
+
+def test_doctor_knows_the_settings_of_the_sdk(settings: Settings) -> None:
+    status, _found = doctor(settings, LOWLIGHT_URL="http://127.0.0.1:4545", LOWLIGHT_SPOOL="/tmp/spool")
+    assert status == 0
 
 
 def test_doctor_answers_as_json(settings: Settings) -> None:
