@@ -78,11 +78,11 @@ class Facts:
         facts.__dict__.update(told)
         return facts
 
-    def as_json(self) -> str:
+    def as_json(self) -> bytes:
         """Return the facts that are known, as JSON without NUL and lone surrogates."""
         return _as_json(self._known(FACTS))
 
-    def as_json_without_texts(self) -> str:
+    def as_json_without_texts(self) -> bytes:
         """Return as JSON what may still find and complete the call once its texts are kept elsewhere."""
         return _as_json(self._known(_TIES))
 
@@ -91,12 +91,12 @@ class Facts:
         return {name: told[name] for name in names if told.get(name) is not None}
 
     @classmethod
-    def of_json(cls, text: str) -> "Facts":
+    def of_json(cls, text: str | bytes) -> "Facts":
         """Return facts as `as_json` wrote them."""
         return cls.of(orjson.loads(text))
 
 
-def _as_json(known: dict[str, Any]) -> str:
+def _as_json(known: dict[str, Any]) -> bytes:
     try:
         written = orjson.dumps(known)
     except orjson.JSONEncodeError:  # a lone surrogate: JSON can spell it, UTF-8 cannot
@@ -106,7 +106,7 @@ def _as_json(known: dict[str, Any]) -> str:
         if changed:
             known["replaced"] = True
         written = orjson.dumps(known)
-    return written.decode()
+    return written
 
 
 #: The names of all facts, and of those that are no texts.

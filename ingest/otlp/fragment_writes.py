@@ -49,9 +49,9 @@ _KEYS_MAX = 100
 def open_values(project_id: int, part: Part, received_at_ms: int, due_at_ms: int) -> Values:
     """Return the values of KEPT for a fragment that waits."""
     facts = part.facts.as_json()
-    said = f"{part.role} {part.started_ns} {part.ended_ns} {facts}"
-    digest = hashlib.blake2b(said.encode(), digest_size=12).hexdigest()
-    return _values(project_id, part, digest, facts, received_at_ms, due_at_ms)
+    digest = hashlib.blake2b(f"{part.role} {part.started_ns} {part.ended_ns} ".encode(), digest_size=12)
+    digest.update(facts)
+    return _values(project_id, part, digest.hexdigest(), facts, received_at_ms, due_at_ms)
 
 
 def closed_values(project_id: int, part: Part, received_at_ms: int, call_seq: int | None) -> Values:
@@ -61,7 +61,7 @@ def closed_values(project_id: int, part: Part, received_at_ms: int, call_seq: in
 
 
 def _values(
-    project_id: int, part: Part, digest: str, facts: str, received_at_ms: int, due_at_ms: int | None
+    project_id: int, part: Part, digest: str, facts: bytes, received_at_ms: int, due_at_ms: int | None
 ) -> Values:
     return (
         project_id,
@@ -75,7 +75,7 @@ def _values(
         part.instance,
         part.facts.response_id if part.role != "content" else None,
         part.pair_key,
-        facts,
+        facts.decode(),
         received_at_ms,
         due_at_ms,
     )

@@ -24,8 +24,8 @@ from ingest.otlp.evaluations import signals_of_record, signals_of_scores, signal
 from ingest.otlp.facts import Part
 from ingest.otlp.feedback import adopt_signals
 from ingest.otlp.fragment_writes import open_values
-from ingest.otlp.reading import check_metrics, read_records, read_spans
-from ingest.otlp.reading.items import Read
+from ingest.otlp.reading import check_metrics, read_records, tell_spans
+from ingest.otlp.reading.items import Read, Span
 from ingest.settings import Settings
 from ingest.store import OpenStore, sqlite_path
 from ingest.wire import ITEMS_MAX, signals_of
@@ -95,10 +95,14 @@ class OtlpIntake:
 
     def prepare_spans(self, project_id: int, body: bytes, *, is_json: bool) -> Prepared:
         """Turn a request into a job, for a caller that waits for the writer in its own way."""
-        read = read_spans(body, is_json=is_json)
-        parts = list(map(part_of_span, read.items))
-        signals = [signal for span in read.items for signal in signals_of_span(span)]
-        return self._prepared(project_id, read, parts, signals)
+        signals: list[dict[str, Any]] = []
+
+        def part_of(span: Span) -> Part:
+            signals.extend(signals_of_span(span))
+            return part_of_span(span)
+
+        read = tell_spans(body, part_of, is_json=is_json)
+        return self._prepared(project_id, read, read.items, signals)
 
     def prepare_records(self, project_id: int, body: bytes, *, is_json: bool) -> Prepared:
         """See `prepare_spans`."""

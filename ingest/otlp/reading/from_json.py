@@ -4,7 +4,7 @@ Flow: body -> `spans_of`, `records_of` -> `items.collect`. What is of the wrong 
 never taken for empty.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import orjson
@@ -16,6 +16,7 @@ from ingest.otlp.reading.items import (
     VALUE_DEPTH_MAX,
     BadItem,
     Event,
+    Item,
     Read,
     Record,
     Source,
@@ -47,9 +48,10 @@ def object_of(body: bytes) -> dict[str, Any]:
     return request
 
 
-def spans_of(body: bytes) -> Read[Span]:
-    """Read an ExportTraceServiceRequest; see `ingest.otlp.reading.read_spans`."""
-    return collect(_items(object_of(body), "resourceSpans", "scopeSpans", "spans"), _span)
+def spans_of(body: bytes, told_by: Callable[[Span], Item]) -> Read[Item]:
+    """Read an ExportTraceServiceRequest; see `ingest.otlp.reading.tell_spans`."""
+    sent = _items(object_of(body), "resourceSpans", "scopeSpans", "spans")
+    return collect(sent, lambda span, source: told_by(_span(span, source)))
 
 
 def _span(span: Any, source: Source) -> Span:

@@ -10,7 +10,7 @@ A text that is no UTF-8 (exporters cut long ones between two bytes of a characte
 `ingest.otlp.facts` marks it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import orjson
@@ -30,6 +30,7 @@ from ingest.otlp.reading.items import (
     MESSAGES,
     VALUE_DEPTH_MAX,
     Event,
+    Item,
     Read,
     Record,
     Source,
@@ -85,9 +86,9 @@ _Records = GetMessageClass(_POOL.FindMessageTypeByName(_SERVICE.format("logs", "
 _AnyValue = common_pb2.AnyValue
 
 
-def spans_of(body: bytes) -> Read[Span]:
-    """Read an ExportTraceServiceRequest; see `ingest.otlp.reading.read_spans`."""
-    return collect(_sent_spans(_parsed(_Spans, body)), _span)
+def spans_of(body: bytes, told_by: Callable[[Span], Item]) -> Read[Item]:
+    """Read an ExportTraceServiceRequest; see `ingest.otlp.reading.tell_spans`."""
+    return collect(_sent_spans(_parsed(_Spans, body)), lambda span, source: told_by(_span(span, source)))
 
 
 def records_of(body: bytes) -> Read[Record]:
