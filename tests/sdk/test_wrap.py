@@ -493,6 +493,17 @@ def test_a_stream_that_is_left_early_is_aborted(
     assert "error" not in call
 
 
+def test_a_stream_that_nobody_reads_is_aborted(
+    server: FakeServer, client: lowlight.Client, answers: Answers, openai_client: openai.OpenAI
+) -> None:
+    """The model was asked, and answers: it costs what any call costs."""
+    answers[CHAT] = (200, CHAT_STREAM)
+    openai_client.chat.completions.create(**ASK, stream=True)
+    gc.collect()
+    call = the_call(server, client)
+    assert (call["finish_reason"], call["model"], call.get("output")) == ("aborted", "gpt-6-mini", None)
+
+
 def test_an_aborted_message_and_an_aborted_response(
     server: FakeServer,
     client: lowlight.Client,

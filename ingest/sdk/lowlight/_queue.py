@@ -63,13 +63,13 @@ class Outbox:
         try:
             if self._stopping:
                 return "closed"
-            held_bytes = self._held_bytes + entry[1]
-            if self._held_n >= self.items_max or held_bytes > self.bytes_max:
+            if self._held_n >= self.items_max or self._held_bytes + entry[1] > self.bytes_max:
                 return "queue_full"
-            self._waiting.append(entry)
+            # A signal handler may record after any step of these, so that none may rest on an earlier sum.
             self._held_n += 1
-            self._held_bytes = held_bytes
+            self._held_bytes += entry[1]
             self._put_n += 1
+            self._waiting.append(entry)
             n = len(self._waiting)
         finally:
             lock.release()

@@ -7,7 +7,8 @@ minute at most), `stats()`, and the header `X-Lowlight-Dropped` of the next requ
 import logging
 import threading
 import time
-from typing import Any, Dict
+from collections import defaultdict
+from typing import Any, DefaultDict, Dict
 
 log = logging.getLogger("lowlight")
 
@@ -29,23 +30,25 @@ class Tally:
 
     def restart(self) -> None:
         """Begin at zero with a new lock: a fork may leave the old one held by a thread that is not there."""
+        # Reentrant, for a signal handler may record while its own thread is counting; `+=` on an item takes no
+        # step after which a handler could run.
         self._lock = threading.RLock()
-        self._counts: Dict[str, int] = {}
-        self._dropped: Dict[str, int] = {}
-        self._unreported: Dict[str, int] = {}
+        self._counts: DefaultDict[str, int] = defaultdict(int)
+        self._dropped: DefaultDict[str, int] = defaultdict(int)
+        self._unreported: DefaultDict[str, int] = defaultdict(int)
         self._warned_at_s: Dict[str, float] = {}
         self._unsaid: Dict[str, int] = {}
 
     def count(self, name: str, n: int = 1) -> None:
         """Add to one of the counts of `stats()`."""
         with self._lock:
-            self._counts[name] = self._counts.get(name, 0) + n
+            self._counts[name] += n
 
     def drop(self, reason: str, n: int, message: str) -> None:
         """Count `n` items that will never arrive, and say so."""
         with self._lock:
-            self._dropped[reason] = self._dropped.get(reason, 0) + n
-            self._unreported[reason] = self._unreported.get(reason, 0) + n
+            self._dropped[reason] += n
+            self._unreported[reason] += n
         self.warn(f"dropped:{reason}", f"{n} dropped: {message}")
 
     def warn(self, kind: str, message: str) -> None:

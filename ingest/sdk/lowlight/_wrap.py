@@ -153,6 +153,7 @@ class Watch:
             if body is not None:
                 self._tell(self._clock.ms(), response=RawBody(body))
             else:
+                self._last_ms = self._clock.ms()
                 if "event-stream" in http.headers.get("content-type", ""):
                     self._events = Events()
                 http._lowlight = self
