@@ -29,6 +29,7 @@ from outliers.casework.proof import (
     gather,
     gather_recent,
 )
+from outliers.casework.spell_over import it_was_over, nothing_comes_back, over_before_fix
 from outliers.casework.verification import HORIZON_DAYS, Outcomes, Verdict, judge, returned, spread_per_call
 from outliers.cohorts.text_columns import add_words
 from outliers.conditions import Condition
@@ -122,12 +123,15 @@ class _Follower:
         """Look at the calls since a fix, and keep what they show."""
         found = self._gathered(project_id, case)
         if found is None:
-            proof = Proof(_nothing_comes_back(), self._now_ms, 0, ())
+            proof = Proof(nothing_comes_back(), self._now_ms, 0, ())
             self._keep(project_id, case, proof, None)
             return
         gathered, sources = found
         assert case.fix is not None
         verdict = judge(gathered.sides, (self._now_ms - case.fix.at_ms) / DAY_MS)
+        ended_ms = over_before_fix(case, week_by_id(case.week, self._settings.zone))
+        if ended_ms is not None:
+            verdict = it_was_over(verdict, case, gathered.sides.after, ended_ms, self._settings.zone)
         if gathered.not_comparable:
             verdict = replace(verdict, sentence=_with_others(verdict.sentence, gathered.not_comparable))
         proof = Proof(verdict, self._now_ms, gathered.not_comparable, gathered.followed_by)
@@ -315,16 +319,6 @@ def _watch_of(connection: Connection, project_id: int, week_id: str) -> Watch | 
         After(**names, takes_new=after["takes_new"]),
         sources,
     )
-
-
-def _nothing_comes_back() -> Verdict:
-    sentence = (
-        "Too early, and no call can tell: the condition is hours of one week, which do not come back. "
-        "Close the case by hand, or pick the cohort that its calls share."
-    )
-    nothing: dict[str, Any] = dict.fromkeys(Verdict.__dataclass_fields__)
-    numbers = dict.fromkeys(("n_before", "n_after", "people_before", "people_after"), 0)
-    return Verdict(**nothing | numbers | {"verdict": "too_early", "sentence": sentence})
 
 
 def _with_others(sentence: str, n: int) -> str:

@@ -1,6 +1,7 @@
 """A case's fix, proven or not by the calls that came since; a closed case that reopens by itself."""
 
 import random
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -76,6 +77,34 @@ def look(store: OpenStore, settings: Settings, now_ms: int) -> Case:
         case = case_of(connection, 1, WEEK.id)
     assert case is not None
     return case
+
+
+def test_trouble_that_was_over_before_its_fix_is_no_proof_and_is_watched(
+    store: OpenStore, settings: Settings
+) -> None:
+    """Calls that go well since Tuesday go well whatever was done on Monday: "fixed" would be a guess."""
+    case = nominated(store, settings)
+    hours = Condition("started_at", "within", (WEEK.since_ms + DAY_MS, WEEK.since_ms + 2 * DAY_MS))
+    cohort = replace(case.cohort, condition=Condition.all_of([*case.cohort.condition.parts, hours]))
+    store.write(partial(case_actions.pick, project_id=1, week_id=WEEK.id, by=ADA, cohort=cohort))
+    fixed(store, None)
+    source = random.Random(6)
+    weeks = weeks_from(week_after(WEEK, UTC), 3)
+    store.write(partial(put_calls, calls=a_week(source, weeks[0], "v9", 0.0)))
+    over = look(store, settings, weeks[0].until_ms)
+    assert over.proof is not None
+    verdict = over.proof.verdict
+    assert (over.status, verdict.verdict, verdict.calls_needed) == ("fixed", "too_early", None)
+    assert verdict.sentence.startswith("It was over before the fix: ")
+    assert f"until Wed 00:00, {verdict.after:.0%} bad in the".replace("%", " %") in verdict.sentence
+    assert verdict.before == case.cohort.rate_in
+
+    by_hand = partial(case_actions.verify, project_id=1, week_id=WEEK.id, by=ADA, because="it was a deploy")
+    store.write(by_hand)
+    store.write(partial(put_calls, calls=a_week(source, weeks[1], "v9", 0.0)))
+    assert look(store, settings, weeks[1].until_ms).status == "verified"
+    store.write(partial(put_calls, calls=a_week(source, weeks[2], "v9", 0.5)))
+    assert look(store, settings, weeks[2].until_ms + 2 * DAY_MS).status == "reopened"
 
 
 def test_a_fix_that_works_is_proven_closes_its_case_and_is_watched(
