@@ -30,8 +30,8 @@ class Tally:
 
     def restart(self) -> None:
         """Begin at zero with a new lock: a fork may leave the old one held by a thread that is not there."""
-        # Reentrant, for a signal handler may record while its own thread is counting; `+=` on an item takes no
-        # step after which a handler could run.
+        # Reentrant, for a signal handler may record while its own thread is counting; `+=` on an item takes
+        # no step after which a handler could run.
         self._lock = threading.RLock()
         self._counts: DefaultDict[str, int] = defaultdict(int)
         self._dropped: DefaultDict[str, int] = defaultdict(int)
