@@ -27,7 +27,7 @@ POLL_S = 1.0
     name="rescore", epilog="Example: lowlight rescore --rubric tone --since 2026-11-01 --where model=aurora-2"
 )
 @click.option("--rubric", required=True, help="The rubric, as it is in force now.")
-@click.option("--since", required=True, type=click.DateTime(), help="Calls that started from then on (UTC).")
+@click.option("--since", type=click.DateTime(), help="Calls that started from then on (UTC).")
 @click.option("--until", type=click.DateTime(), help="Calls that started before (UTC). Default: now.")
 @click.option(
     "--where",
@@ -42,16 +42,22 @@ POLL_S = 1.0
     is_flag=True,
     help="Ask by the provider's batch endpoint: within a day, at its lower price (OpenAI chat, Anthropic).",
 )
+@click.option(
+    "--anchors",
+    is_flag=True,
+    help="Score the calls that people labelled first once more, to see whether the critic has moved.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask whether to go on.")
 @click.option("--dry-run", is_flag=True, help="Count calls and cost; make nothing.")
 @click.option("--no-wait", is_flag=True, help="Return once the work is made; the server goes on with it.")
 def command(
     rubric: str,
-    since: datetime,
+    since: datetime | None,
     until: datetime | None,
     fields: tuple[str, ...],
     critic: str | None,
     batch: bool,
+    anchors: bool,
     yes: bool,
     dry_run: bool,
     no_wait: bool,
@@ -60,19 +66,28 @@ def command(
 
     New calls are scored by themselves. Counts and cost are told before anything is made. Broken off, the same
     command goes on where it stopped: an answer is never made twice.
+
+    With --anchors it asks about labelled calls once more, at most once a day. Those answers enter no average;
+    the rubric's page holds them against those of the first time.
     """
+    if since is None and not anchors:
+        raise click.UsageError("Missing option '--since': from when on calls are meant (or --anchors).")
     settings = load_settings()
     body = {
         "rubric": rubric,
         "critic": critic,
         "batch": batch,
-        "since": since.replace(tzinfo=UTC).isoformat(),
+        "anchors": anchors,
+        "since": since.replace(tzinfo=UTC).isoformat() if since else None,
         # Fixed now, so that both passes mean the same calls.
         "until": (until.replace(tzinfo=UTC) if until else datetime.now(UTC)).isoformat(),
         "where": dict(_field(text) for text in fields),
     }
     with _asking(settings) as (ask, address):
         found = _all_pages(ask, {**body, "dry_run": True}, "Counting")
+        if anchors and not found.calls:
+            remedy = "send levels with POST /v1/labels; those calls are the anchors"
+            raise click.ClickException(f"Nobody has labelled a kept call under {rubric}: {remedy}.")
         _tell(found, rubric, batch=batch)
         if not found.to_ask or dry_run:
             return

@@ -20,6 +20,7 @@ from critic.drivers.batching import Batching, no_batch_reason
 from critic.queue import rescoring
 from critic.queue.plan import Plan
 from critic.spending.prices import load_prices
+from critic.trust.anchors import OCCASION, anchors_of
 from ingest.settings import Settings
 from ingest.store import Store
 from ingest.tables import DEFAULT_PROJECT
@@ -35,12 +36,19 @@ class RescoreAsked(BaseModel):
 
     rubric: str
     critic: str | None = Field(None, description="One of LOWLIGHT_CRITIC; the first unless given.")
-    since: datetime = Field(description="Calls that started from then on.")
+    since: datetime | None = Field(
+        None, description="Calls that started from then on; needed unless `anchors` are asked for."
+    )
     until: datetime | None = Field(None, description="Calls that started before; now unless given.")
     where: dict[str, str] = Field(
         default_factory=dict, description=f"Fields that calls must have: {', '.join(rescoring.FIELDS)}."
     )
     batch: bool = Field(False, description="Ask by the critic's batch endpoint: within a day, and cheaper.")
+    anchors: bool = Field(
+        False,
+        description="Ask about the rubric's anchors (the calls that people labelled first) once more, on an "
+        "occasion of its own that enters no average: whether the critic has moved.",
+    )
     after: Annotated[int, Field(ge=0)] = Field(0, description="`next` of the page before.")
     dry_run: bool = Field(True, description="Count only; make nothing.")
 
@@ -86,6 +94,8 @@ def rescore(asked: RescoreAsked, store: Store, settings: Settings) -> RescorePag
     critic = _critic(plan, asked.critic)
     if asked.batch and not any(isinstance(one, Batching) for one in built if one.name == critic):
         raise Refused(422, "no_batch", no_batch_reason(critic), field="batch")
+    if asked.since is None and not asked.anchors:
+        raise Refused(422, "invalid", "since is missing: say from when on calls are meant.", field="since")
     unknown = sorted(asked.where.keys() - set(rescoring.FIELDS))
     if unknown:
         fields = ", ".join(rescoring.FIELDS)
@@ -95,10 +105,12 @@ def rescore(asked: RescoreAsked, store: Store, settings: Settings) -> RescorePag
         project_id=DEFAULT_PROJECT,
         rubric=rubric,
         critic=critic,
-        since_ms=_ms(asked.since),
+        since_ms=0 if asked.since is None else _ms(asked.since),
         until_ms=now_ms if asked.until is None else _ms(asked.until),
         where=asked.where,
         batch=asked.batch,
+        among=anchors_of(DEFAULT_PROJECT, rubric.name) if asked.anchors else None,
+        occasion=f"{OCCASION}{_today(now_ms)}" if asked.anchors else "",
     )
     price = load_prices(settings.prices).of(critic, None, now_ms)
     factor = None if price is None else price.batch_factor
@@ -150,6 +162,10 @@ def _critic(plan: Plan, name: str | None) -> str:
         message = f"{name!r} is not among the configured critics: {critics}; see LOWLIGHT_CRITIC."
         raise Refused(422, "unknown_critic", message, field="critic")
     return name
+
+
+def _today(now_ms: int) -> str:
+    return datetime.fromtimestamp(now_ms / 1000, UTC).date().isoformat()
 
 
 def _ms(at: datetime) -> int:

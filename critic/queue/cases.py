@@ -105,8 +105,8 @@ def _judgements(
     Rows whose view cannot be rendered are added to `closed`.
     """
     view_of, fence = call.view(), new_fence()
-    # By view and, where rubrics are asked apart, by rubric.
-    by_view: dict[tuple[Shown, str], list[tuple[Leased, Rubric]]] = {}
+    # By view and, where rubrics are asked apart, by rubric; an occasion asks again what production asked.
+    by_view: dict[tuple[Shown, str, str], list[tuple[Leased, Rubric]]] = {}
     shown: dict[str, Shown] = {}
     for row, rubric in asked:
         try:
@@ -120,7 +120,8 @@ def _judgements(
             reason = f"the view could not be rendered: {type(error).__name__}: {error}"
             closed.append(_closed(row, "failed", reason))
             continue
-        by_view.setdefault((view, "" if driver.asks_together else rubric.blob), []).append((row, rubric))
+        apart = "" if driver.asks_together else rubric.blob
+        by_view.setdefault((view, apart, row.occasion), []).append((row, rubric))
     return [
         Judgement(
             rows=tuple(row for row, _rubric in pairs),
@@ -131,7 +132,7 @@ def _judgements(
             project=call.project,
             project_id=call.project_id,
         )
-        for (view, _apart), pairs in by_view.items()
+        for (view, _apart, _occasion), pairs in by_view.items()
     ]
 
 

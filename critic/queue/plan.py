@@ -102,8 +102,11 @@ class Plan:
         """Return the rows for whoever is to judge next after `critic` (None: from the first on).
 
         That is the first critic that may see the call and is not paused; where all such are paused, the
-        first of them, whose row waits. One that may not see the call leaves an ungraded row that says so.
+        first of them, whose row waits. One that may not see the call leaves an ungraded row that says so. An
+        occasion (anchors) is about one critic: nobody answers in its place.
         """
+        if asked.occasion:
+            return []
         start = 0 if critic is None else self.critics.index(critic) + 1
         rows: list[NewScore] = []
         waits: NewScore | None = None
@@ -117,8 +120,15 @@ class Plan:
                 waits = self._next(asked, name)
         return rows if waits is None else [*rows, waits]
 
+    def alone(self, critic: str, asked: Question, prompt: str) -> NewScore:
+        """Return the row of one critic, whom nobody answers for: of an occasion."""
+        reason = self.kept_back(critic, prompt)
+        return _for_critic(asked, critic, "pending" if reason is None else "ungraded", reason)
+
     def free_after(self, critic: str, asked: Question) -> list[NewScore]:
         """Return the row of the first critic after `critic` that costs nothing; none where there is none."""
+        if asked.occasion:
+            return []
         later = self.critics[self.critics.index(critic) + 1 :]
         return [_for_critic(asked, name) for name in later if name not in self._leaving][:1]
 

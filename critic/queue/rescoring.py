@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, and_, case, func, select
+from sqlalchemy import Connection, Select, and_, case, func, select
 
 from critic import queue
 from critic.queue.plan import Plan
@@ -42,6 +42,8 @@ class Asked:
         since_ms, until_ms: by when the call started.
         where: field of FIELDS to the value it must have.
         batch: whether they are asked by the critic's batch endpoint.
+        among: a query of `call.seq` that they must be among; None for all of them.
+        occasion: '' in production; else a run's id, asked of this critic alone, beside what it said.
     """
 
     project_id: int
@@ -51,6 +53,8 @@ class Asked:
     until_ms: int
     where: Mapping[str, str]
     batch: bool = False
+    among: Select[tuple[int]] | None = None
+    occasion: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,8 +87,14 @@ def page_of(connection: Connection, asked: Asked, plan: Plan, *, after_seq: int 
             answered += 1
             continue
         rubric = asked.rubric
-        key = NewScore(row.seq, rubric.name, rubric.blob, rubric.view_blob, asked.critic)
-        made = plan.after(_before(plan, asked.critic), key, row.prompt, _NOBODY)
+        key = NewScore(
+            row.seq, rubric.name, rubric.blob, rubric.view_blob, asked.critic, occasion=asked.occasion
+        )
+        made = (
+            [plan.alone(asked.critic, key, row.prompt)]
+            if asked.occasion
+            else plan.after(_before(plan, asked.critic), key, row.prompt, _NOBODY)
+        )
         new += [_by_batch(score, asked) for score in made]
     next_seq = rows[-1].seq if len(rows) == CALLS_A_PAGE else None
     return Page(calls, answered, tuple(new), next_seq)
@@ -196,7 +206,7 @@ def _calls(asked: Asked, after_seq: int) -> Any:
         SCORE.c.rubric_blob == rubric.blob,
         SCORE.c.view_blob == rubric.view_blob,
         SCORE.c.critic == asked.critic,
-        SCORE.c.occasion == "",
+        SCORE.c.occasion == asked.occasion,
     )
     return (
         select(
@@ -214,6 +224,7 @@ def _calls(asked: Asked, after_seq: int) -> Any:
             CALL.c.started_at_ms >= asked.since_ms,
             CALL.c.started_at_ms < asked.until_ms,
             *(SLICE.c[field] == value for field, value in asked.where.items()),
+            *(() if asked.among is None else (CALL.c.seq.in_(asked.among),)),
         )
         .order_by(CALL.c.seq)
         .limit(CALLS_A_PAGE)

@@ -8,7 +8,14 @@ from sqlalchemy import Connection
 from dashboards.dateline import Dateline, dateline
 from dashboards.filters import Window, WindowQuery, window_of
 from dashboards.panels import Panel, panel
-from dashboards.queries.agreement import BesidePeople, SeenDifferently, beside_people, seen_differently
+from dashboards.queries.agreement import (
+    BesidePeople,
+    Drift,
+    SeenDifferently,
+    beside_people,
+    drifts,
+    seen_differently,
+)
 from dashboards.queries.rubrics import RubricUse, Version, uses, versions
 from ingest.settings import Settings
 from ingest.tables import DEFAULT_PROJECT
@@ -26,6 +33,7 @@ class RubricPage:
         versions: newest first; at least one.
         uses: answers in the window, per version and critic.
         people: each critic beside people's newest labels; empty where nobody labelled.
+        drifts: each critic on the anchors, labelled calls that are scored again now and then.
         differently: calls of the window that two critics saw differently under the newest version.
     """
 
@@ -36,6 +44,7 @@ class RubricPage:
     versions: tuple[Version, ...]
     uses: Panel[tuple[RubricUse, ...]]
     people: Panel[tuple[BesidePeople, ...]]
+    drifts: Panel[tuple[Drift, ...]]
     differently: Panel[tuple[SeenDifferently, ...]]
 
 
@@ -61,6 +70,11 @@ def build(
             "Agreement with people",
             connection,
             lambda: beside_people(connection, DEFAULT_PROJECT, name, answering),
+        ),
+        drifts=panel(
+            "Drift",
+            connection,
+            lambda: drifts(connection, DEFAULT_PROJECT, name, known[0].blob, answering),
         ),
         differently=panel(
             "Critics that disagree",

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, func, select
 
 from critic.tables import Score
 from critic.trust.agreement import Agreement, agreement, labelled
+from critic.trust.anchors import AnchorRun, drift_of
 from critic.trust.calibration import Calibration, at_levels, calibrate, told
 from dashboards.filters import Window
 from dashboards.queries.rubrics import newest_calls
@@ -98,6 +99,22 @@ def people_would_say(
     if calibration is None or not calibration.helps:
         return None
     return PeopleWouldSay(calibration.level(score), calibration.n)
+
+
+@dataclass(frozen=True)
+class Drift:
+    """One critic's runs over the anchors of a rubric's newest version, oldest first; at least one."""
+
+    critic: str
+    runs: tuple[AnchorRun, ...]
+
+
+def drifts(
+    connection: Connection, project_id: int, rubric: str, blob: str, critics: Sequence[str]
+) -> tuple[Drift, ...]:
+    """Return how each critic moved on the anchors; those that were never asked about them are left out."""
+    found = [Drift(critic, drift_of(connection, project_id, rubric, blob, critic)) for critic in critics]
+    return tuple(drift for drift in found if drift.runs)
 
 
 def seen_differently(

@@ -14,9 +14,11 @@ from api.door.drops import ClientDrops
 from api.operating.readiness import readiness
 from critic import drivers, queue
 from critic.process import run_critic
-from critic.spending import budget, deferral, purse
+from critic.queue import deferral
+from critic.spending import budget
 from critic.spending.budget import DAY_MS, Account, account_of, day_of
 from critic.spending.money import money_for
+from critic.working import purse
 from dashboards.queries.freshness import critic_work
 from ingest import children
 from ingest.children import Child
