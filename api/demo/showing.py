@@ -1,7 +1,8 @@
 """The demo from start to report: a server of its own, a week of traffic, every call read, what was found.
 
 Flow: `show` -> `api.background` -> `api.demo.traffic` -> `api.demo.sending` -> wait for critic and outliers
-(GET /v1/report) -> `api.reporting.report_text`. Its database is its own; run again, the demo doubles nothing.
+(GET /v1/report) -> `api.reporting.report_text` -> `api.demo.repair`. Its database is its own; run again, the
+demo doubles nothing.
 """
 
 import sys
@@ -14,13 +15,14 @@ from typing import Any
 import click
 
 from api.background import background
+from api.demo.repair import proof_of, repair
 from api.demo.sending import send
-from api.demo.traffic import CALLS, Traffic, demo_traffic, first_call_id
+from api.demo.traffic import CALLS, FIXED_WEEKS_BEFORE, Traffic, demo_traffic, first_call_id
 from api.doors import ServerTrouble, ask, running_server
 from api.errors import ApiError
 from api.reporting import report_text
 from ingest.settings import Settings
-from outliers.weeks import last_ended, week_before
+from outliers.weeks import Week, last_ended, week_before
 
 #: How long critic and outliers may go without any progress.
 STALLED_S = 90.0
@@ -63,9 +65,15 @@ def show(
         click.echo()
         for line in report_text.lines(report, address):
             click.echo(line)
+        repaired = _weeks_before(settings, FIXED_WEEKS_BEFORE)
+        repair(address, repaired)
         click.echo()
         click.echo(f"Look at it:       {click.style(address, bold=True, underline=True)}")
         click.echo(f"Your own calls:   {SDK_LINE}")
+        proof = proof_of(address, repaired)
+        if proof is not None:
+            click.echo(f"A fix, proven:    {address}/cases/{repaired.id}")
+            click.echo(f"                  {proof}")
         hold()
 
 
@@ -82,6 +90,14 @@ def _traffic(address: str, settings: Settings, calls: int, seed: int) -> Traffic
         calls=calls,
         with_week_before=not _has_call(address, before),
     )
+
+
+def _weeks_before(settings: Settings, n: int) -> Week:
+    """Return the week that lies so many before the last ended one."""
+    week = last_ended(time.time_ns() // 1_000_000, settings.zone)
+    for _ in range(n):
+        week = week_before(week, settings.zone)
+    return week
 
 
 def _has_call(address: str, call_id: str) -> bool:

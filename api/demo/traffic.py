@@ -3,7 +3,8 @@
 Flow: people x texts x behaviour -> `Traffic` (plain keyword arguments of the SDK's `record` and `signal`)
 -> `api.demo.sending`. Three troubles are planted in it: documents longer than the sliding window get answers
 about their last part, cut off and slow; from Wednesday on support-answer v12 answers people who do not write
-English in English; the welcome chat is rude to some people on their first day.
+English in English; the welcome chat is rude to some people on their first day. A fourth was there five weeks
+before and is gone: reply-draft v6 repeated itself, until v7.
 """
 
 import random
@@ -18,10 +19,14 @@ from api.demo.people import Person, known_people, new_people
 from api.demo.texts import Turn, Writer, written
 
 DAY_MS = 86_400_000
-#: Calls a whole run sends, about: a thin week, then the main one.
+#: Calls a whole run sends, about: two thin weeks, then the main one.
 CALLS = 2_000
 #: Wednesday 09:00 of the main week: from here on v12 answers those who try it.
 ROLLOUT_MS = 2 * DAY_MS + 9 * 3_600_000
+#: A week's figures are held against the four weeks before it; what was fixed lies before those.
+FIXED_WEEKS_BEFORE = 5
+#: Friday 09:00 five weeks before: from here on reply-draft v7, which does not repeat itself.
+REPAIRED_MS = 4 * DAY_MS + 9 * 3_600_000
 VERSIONS = {"support-answer": "v11", "doc-summary": "v4", "reply-draft": "v7", "welcome-chat": "v3"}
 #: Share of the main week's calls; welcome-chat has as many as the newcomers make.
 SHARES = {"doc-summary": 0.20, "reply-draft": 0.13, "support-answer": 0.48}
@@ -69,27 +74,33 @@ def demo_traffic(
     calls: int = CALLS,
     with_week_before: bool = True,
 ) -> Traffic:
-    """Return the traffic of the ended week from `since_ms` on, of a thin one before and a little after.
+    """Return the traffic of the ended week from `since_ms` on, of two thin ones before and a little after.
 
     Args:
         week: its id, "2026-W46"; ids of calls carry it.
         since_ms: its Monday 00:00, milliseconds since 1970.
         now_ms: only whole days that ended before it are filled in the week after.
         calls: about how many in all; every count shrinks with it.
-        with_week_before: False where the week before has its own main traffic already, from an earlier run.
+        with_week_before: False where the weeks before have their own traffic already, from an earlier run.
     """
     people = random.Random(f"{seed}:people")
     known = known_people(people, max(12, round(calls * 0.105)))
     traffic = Traffic()
     if with_week_before:
+        earlier = _Part(
+            f"{seed}:{week}:earlier", fixed_week_ms(since_ms), f"demo-{week.lower()}-a", repeats=True
+        )
         before = _Part(f"{seed}:{week}:before", since_ms - 7 * DAY_MS, f"demo-{week.lower()}-b")
+        long_known = [person for person in known if not person.recent][::2]
         for person in known:
-            before.plan_first_visit(person)
+            (earlier if person in long_known else before).plan_first_visit(person)
+        earlier.plan_drafts(long_known, round(calls * 0.03))
+        earlier.into(traffic)
         before.into(traffic)
 
     main = _Part(f"{seed}:{week}:main", since_ms, f"demo-{week.lower()}-", troubled=True)
     newcomers = new_people(main.source, max(6, round(calls * 0.062)), week)
-    main.plan_week(known, newcomers, round(calls * 0.85))
+    main.plan_week(known, newcomers, round(calls * 0.83))
     main.into(traffic)
 
     until_ms = since_ms + 7 * DAY_MS
@@ -101,6 +112,11 @@ def demo_traffic(
     return traffic
 
 
+def fixed_week_ms(since_ms: int) -> int:
+    """Return the Monday 00:00 of the week whose trouble was fixed."""
+    return since_ms - FIXED_WEEKS_BEFORE * 7 * DAY_MS
+
+
 def first_call_id(week: str) -> str:
     """Return the id of the first call of a week's main traffic: whoever has it has run the demo for it."""
     return f"demo-{week.lower()}-0001"
@@ -109,11 +125,21 @@ def first_call_id(week: str) -> str:
 class _Part:
     """A stretch of days: conversations are planned, then numbered by time and written out."""
 
-    def __init__(self, seed: str, since_ms: int, prefix: str, *, troubled: bool = False, days: int = 7):
+    def __init__(
+        self,
+        seed: str,
+        since_ms: int,
+        prefix: str,
+        *,
+        troubled: bool = False,
+        repeats: bool = False,
+        days: int = 7,
+    ) -> None:
         self.source = random.Random(seed)
         self._since_ms = since_ms
         self._prefix = prefix
         self._troubled = troubled
+        self._repeats = repeats
         self._days = days
         self._planned: list[tuple[int, str, Person, list[_Asked]]] = []
 
@@ -142,6 +168,11 @@ class _Part:
         weights = [min(8.0, self.source.paretovariate(1.4)) for _ in everybody]
         for prompt, share in SHARES.items():
             self._plan_many(prompt, everybody, weights, round(calls * share))
+
+    def plan_drafts(self, people: Sequence[Person], calls: int) -> None:
+        """A draft each for so many people, from Monday to Thursday."""
+        for person in people[:calls]:
+            self._plan("reply-draft", person, self._moment(self.source.randrange(4)), 1)
 
     def plan_some(self, known: Sequence[Person], calls: int) -> None:
         """A thin day."""
@@ -182,7 +213,7 @@ class _Part:
             asked = [self._support(turn, person, at_ms) for turn in writer.support(turns)]
         elif prompt == "reply-draft":
             # This version of the product drafts letters in English only.
-            asked = [_Asked(Writer(self.source, "en", person.shop).reply())]
+            asked = [self._draft(Writer(self.source, "en", person.shop).reply(), person, at_ms)]
         else:
             asked = self._summaries(person, min(turns, 3))
         self._planned.append((at_ms, prompt, person, asked))
@@ -202,6 +233,11 @@ class _Part:
         forgets_language = self._version("support-answer", person, at_ms) == "v12"
         if forgets_language and person.language != "en" and self.source.random() < 0.93:
             return _Asked(turn, "wrong_language", turn.wrong_language)
+        return _Asked(turn)
+
+    def _draft(self, turn: Turn, person: Person, at_ms: int) -> _Asked:
+        if self._version("reply-draft", person, at_ms) == "v6" and self.source.random() < 0.88:
+            return _Asked(turn, "repeated", behaviour.flawed(self.source, "repeated", turn.answer, ""))
         return _Asked(turn)
 
     def _summaries(self, person: Person, turns: int) -> list[_Asked]:
@@ -302,6 +338,8 @@ class _Part:
         rolled_out = self._days == 1 or at_ms >= self._since_ms + ROLLOUT_MS
         if prompt == "support-answer" and self._troubled and rolled_out and person.tries_v12:
             return "v12"
+        if prompt == "reply-draft" and self._repeats and at_ms < self._since_ms + REPAIRED_MS:
+            return "v6"
         return VERSIONS[prompt]
 
     def _system(self, prompt: str, person: Person, at_ms: int) -> str:

@@ -62,8 +62,7 @@ def _headline(week_id: str, changes: list[Change] | None) -> str:
     moved = [change for change in changes if change.moved]
     worse = sum(change.worse is True for change in moved)
     if not moved:
-        return f"None of {many(len(changes), 'figure')} moved beyond week-to-week noise."
+        return f"None of {many(len(changes), 'figure')} moved beyond noise."
     return (
-        f"{len(moved)} of {many(len(changes), 'figure')} moved beyond week-to-week noise, "
-        f"{worse or 'none'} for the worse."
+        f"{len(moved)} of {many(len(changes), 'figure')} moved beyond noise, {worse or 'none'} for the worse."
     )

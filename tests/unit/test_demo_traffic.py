@@ -9,7 +9,7 @@ from functools import cache
 import pytest
 
 from api.demo.texts import LANGUAGES, Writer, written
-from api.demo.traffic import DAY_MS, TROUBLES, Traffic, demo_traffic
+from api.demo.traffic import DAY_MS, REPAIRED_MS, TROUBLES, Traffic, demo_traffic, fixed_week_ms
 from ingest.wire import calls_of, signals_of
 
 WEEK = "2026-W46"
@@ -101,8 +101,18 @@ def test_the_troubles_sit_where_they_should() -> None:
             assert "-w46-" in call["user_id"]  # somebody who joined in this week
 
 
+def test_a_trouble_of_weeks_before_is_gone_with_the_next_version() -> None:
+    drafts = [call for call in week().calls if call["prompt"][0] == "reply-draft" and "output" in call]
+    for version, low, high in (("v6", 0.75, 1.0), ("v7", 0.0, 0.05)):
+        of_it = [call["id"] for call in drafts if call["prompt"][1] == version]
+        assert len(of_it) >= 50
+        assert low <= sum(week().planted.get(one) == "repeated" for one in of_it) / len(of_it) <= high
+    last = max(call["started_at"] for call in drafts if call["prompt"][1] == "v6")
+    assert datetime.fromisoformat(last).timestamp() * 1000 < fixed_week_ms(SINCE_MS) + REPAIRED_MS
+
+
 def test_people_of_the_week_before_are_known() -> None:
-    known = {call["user_id"] for call in week().calls if "-b" in call["id"]}
+    known = {call["user_id"] for call in week().calls if re.search("-[ab]\\d", call["id"])}
     old = {
         call["user_id"]
         for call in week().calls
