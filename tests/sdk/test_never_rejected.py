@@ -257,6 +257,23 @@ def test_a_number_out_of_range_does_not_cost_the_call(outbox: lowlight.Client, n
     assert set(encoded.problems) == {*names, "usage"}
 
 
+@pytest.mark.parametrize(
+    ("given_", "counted"),
+    [(12, 12), (12.0, 12), (np.int64(12), 12), (0, 0), (2**31 - 1, 2**31 - 1)]
+    + [(bad, None) for bad in (-1, 2**31, 12.5, math.nan, math.inf, True, "12", [12], object())],
+)
+def test_tokens_are_counted_or_named(outbox: lowlight.Client, given_: Any, counted: int | None) -> None:
+    outbox.record("4", usage={"input_tokens": given_, "output_tokens": 3})
+    encoded = encode_call(queued(outbox), PLAIN)
+    assert kept(encoded.body).usage == wire.Usage(input_tokens=counted, output_tokens=3)
+    assert list(encoded.problems) == ([] if counted is not None else ["usage.input_tokens"])
+
+
+def test_tokens_beyond_the_servers_range_by_their_sum_are_left_out(outbox: lowlight.Client) -> None:
+    usage = {"input_tokens": 2**31 - 1, "cache_read_input_tokens": 1, "output_tokens": 3}
+    assert sent_call(outbox, usage=usage).usage == wire.Usage(output_tokens=3, cached_input_tokens=1)
+
+
 def test_a_rate_below_one_in_a_million_counts_for_a_million(outbox: lowlight.Client) -> None:
     assert sent_call(outbox, sample_rate=1e-9).sample_rate == 1e-6
 

@@ -30,8 +30,7 @@ def to_json(value: Any, *, bounded: bool = False) -> bytes:
         return whole_text(text).encode("utf-8")
 
 
-def _dump(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+_dump = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 def _is_deep(value: Any) -> bool:

@@ -12,7 +12,10 @@ call tools is one message, `[{"role": "assistant", "content": text, "tool_calls"
 counts.
 """
 
+from operator import index
 from typing import Any, Dict, List, Optional
+
+from lowlight._limits import COUNT_MAX
 
 
 class UnknownResponse(ValueError):
@@ -222,16 +225,12 @@ def read_usage(usage: Any) -> Optional[Dict[str, int]]:
         return None
     cached = get(usage, "cached_input_tokens")
     reasoning = get(usage, "reasoning_tokens")
-    input_tokens = get(usage, "input_tokens")
-    if input_tokens is None:
-        input_tokens = get(usage, "prompt_tokens")
-    output_tokens = get(usage, "output_tokens")
-    if output_tokens is None:
-        output_tokens = get(usage, "completion_tokens")
+    input_tokens = _count(_first(get(usage, "input_tokens"), get(usage, "prompt_tokens")))
+    output_tokens = _first(get(usage, "output_tokens"), get(usage, "completion_tokens"))
     cache_read = get(usage, "cache_read_input_tokens")
     cache_written = get(usage, "cache_creation_input_tokens")
-    if _is_count(input_tokens) and (cache_read is not None or cache_written is not None):
-        input_tokens += sum(tokens for tokens in (cache_read, cache_written) if _is_count(tokens))
+    if input_tokens is not None and (cache_read is not None or cache_written is not None):
+        input_tokens += (_count(cache_read) or 0) + (_count(cache_written) or 0)
     input_details = get(usage, "input_tokens_details") or get(usage, "prompt_tokens_details")
     output_details = get(usage, "output_tokens_details") or get(usage, "completion_tokens_details")
     found = {
@@ -242,15 +241,24 @@ def read_usage(usage: Any) -> Optional[Dict[str, int]]:
             reasoning, get(output_details, "reasoning_tokens"), get(output_details, "thinking_tokens")
         ),
     }
-    return {name: tokens for name, tokens in found.items() if _is_count(tokens)} or None
+    counts = {name: _count(tokens) for name, tokens in found.items()}
+    return {name: tokens for name, tokens in counts.items() if tokens is not None} or None
 
 
 def _first(*values: Any) -> Any:
     return next((value for value in values if value is not None), None)
 
 
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 2**31
+def _count(value: Any) -> Optional[int]:
+    """A number of tokens that the server takes, of whatever type of whole numbers; None of anything else."""
+    if type(value) is not int:
+        if value is None or type(value) is bool:
+            return None
+        try:
+            value = int(value) if type(value) is float and value.is_integer() else index(value)
+        except Exception:  # any property of a foreign object may raise
+            return None
+    return value if 0 <= value <= COUNT_MAX else None
 
 
 def _is_list(value: Any) -> bool:

@@ -210,7 +210,16 @@ def _usage(value: Any, problems: Problems) -> Optional[Dict[str, int]]:
         problems["usage"] = (
             f'usage={shown(value)} counts no tokens; pass {{"input_tokens": n, "output_tokens": n}}'
         )
+        return None
+    for name in _COUNTS:
+        if name not in usage and get(value, name) is not None:
+            problems[f"usage.{name}"] = (
+                f"usage: {name}={shown(get(value, name))} is no number of tokens; it was left out"
+            )
     return usage
+
+
+_COUNTS = ("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens")
 
 
 _READERS: Dict[str, Callable[[Any, Problems], Any]] = {
