@@ -38,7 +38,7 @@ from ingest.otlp.fragment_writes import (
 from ingest.otlp.joining import Row, groups_of
 from ingest.otlp.rows import row_of
 from ingest.settings import Settings
-from ingest.store import Store
+from ingest.store import OpenStore, sqlite_path
 from ingest.tables import Call, columns
 
 log = logging.getLogger(__name__)
@@ -70,8 +70,9 @@ class Settling:
 class Closing:
     """The thread that closes calls."""
 
-    def __init__(self, store: Store, settings: Settings) -> None:
+    def __init__(self, store: OpenStore, settings: Settings) -> None:
         self._store = store
+        self._packs = sqlite_path(store.database_url) is not None
         self._quiet_ms = round(settings.otlp_quiet_s * 1000)
         self._open_ms = max(self._quiet_ms, round(settings.otlp_open_s * 1000))
         self._look_s = min(LOOK_S, max(0.02, settings.otlp_quiet_s / 4))
@@ -149,7 +150,7 @@ class Closing:
                     settling.waiting += [(row, wait_until_ms) for row in is_open]
                     continue
                 received_at_ms = min(row.received_at_ms for row in group)
-                made = row_of(assembled, received_at_ms)
+                made = row_of(assembled, received_at_ms, packs=self._packs)
             except Exception:  # a bug, but not one that may stop all others
                 log.exception("no call could be made of %d fragments; they are dropped", len(is_open))
                 settling.dropped += is_open

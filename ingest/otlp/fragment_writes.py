@@ -8,9 +8,9 @@ import hashlib
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, select, update
+from sqlalchemy import Connection, bindparam, delete, select, update
 
-from ingest.bulk import insert_rows
+from ingest.bulk import among, insert_rows
 from ingest.otlp.facts import Facts, Part
 from ingest.otlp.joining import Row
 from ingest.tables import OtlpFragment, columns
@@ -97,22 +97,21 @@ def due_rows(connection: Connection, now_ms: int, limit: int) -> list[tuple[int,
     At least one where any is due, then no more than hold FACTS_CHARS_MAX together: prompts may be long.
     """
     due = (
-        select(FRAGMENT.c.seq, func.length(FRAGMENT.c.facts))
+        select(FRAGMENT.c.project_id, *(FRAGMENT.c[name] for name in _READ))
         .where(FRAGMENT.c.due_at_ms <= now_ms)
         .order_by(FRAGMENT.c.due_at_ms, FRAGMENT.c.seq)
         .limit(limit)
     )
-    seqs: list[int] = []
+    rows: list[tuple[int, Row]] = []
     held = 0
-    for seq, chars in connection.execute(due):
-        held += chars
-        if seqs and held > FACTS_CHARS_MAX:
-            break
-        seqs.append(seq)
-    if not seqs:
-        return []
-    whole = select(FRAGMENT).where(FRAGMENT.c.seq.in_(seqs)).order_by(FRAGMENT.c.seq)
-    return [(found.project_id, _row(found)) for found in connection.execute(whole)]
+    # A few at a time, as far as they are wanted; most drivers would fetch all of them.
+    with connection.execute(due, execution_options={"yield_per": 50}) as found:
+        for project_id, *values in found:
+            held += len(values[_FACTS])
+            if rows and held > FACTS_CHARS_MAX:
+                break
+            rows.append((project_id, _row(values)))
+    return sorted(rows, key=lambda row: row[1].seq)
 
 
 def related_rows(
@@ -142,8 +141,7 @@ def related_rows(
     new = sorted(seqs.difference(known))
     found: list[Row] = []
     for start in range(0, len(new), _KEYS_MAX):
-        query = select(FRAGMENT).where(FRAGMENT.c.seq.in_(new[start : start + _KEYS_MAX]))
-        found += map(_row, connection.execute(query))
+        found += map(_row, among(connection, _SELECT, (), new[start : start + _KEYS_MAX]))
     return found
 
 
@@ -198,16 +196,18 @@ def any_to_forget(connection: Connection, before_ms: int) -> bool:
     return connection.execute(old.limit(1)).first() is not None
 
 
-def _row(found: Any) -> Row:
+#: Columns of a Row, in the order that `_row` takes them.
+_READ = (
+    *("seq", "role", "trace_id", "span_id", "parent_span_id", "started_ns", "ended_ns", "instance"),
+    *("facts", "pair_key", "digest", "received_at_ms", "due_at_ms", "call_seq"),
+)
+_FACTS = _READ.index("facts")
+_SELECT = f"SELECT {', '.join(_READ)} FROM otlp_fragment WHERE seq"  # noqa: S608 (names of ours)
+
+
+def _row(values: Sequence[Any]) -> Row:
+    seq, role, trace_id, span_id, parent, started_ns, ended_ns, instance, facts, pair_key, *rest = values
     part = Part(
-        found.role,
-        found.trace_id,
-        found.span_id,
-        found.parent_span_id,
-        found.started_ns,
-        found.ended_ns,
-        found.instance,
-        Facts.of_json(found.facts),
-        found.pair_key,
+        role, trace_id, span_id, parent, started_ns, ended_ns, instance, Facts.of_json(facts), pair_key
     )
-    return Row(found.seq, part, found.digest, found.received_at_ms, found.due_at_ms, found.call_seq)
+    return Row(seq, part, *rest)
