@@ -135,7 +135,12 @@ def test_a_gzip_bomb_is_refused_without_unpacking_it(client: httpx.Client) -> No
     assert refusal(answer) == (413, "too_large")
 
 
-@pytest.mark.parametrize("body", [b"not gzip", gzip.compress(EMPTY)[:-6], gzip.compress(EMPTY) + b"tail"])
+# Named: a gzip holds the time, and pytest's workers must agree on what a test is called.
+@pytest.mark.parametrize(
+    "body",
+    [b"not gzip", gzip.compress(EMPTY)[:-6], gzip.compress(EMPTY) + b"tail"],
+    ids=["no gzip", "cut", "followed"],
+)
 def test_a_broken_gzip(client: httpx.Client, body: bytes) -> None:
     answer = client.post("/v1/calls", content=body, headers={**JSON, "Content-Encoding": "gzip"})
     assert refusal(answer) == (400, "bad_gzip")
