@@ -131,6 +131,4 @@ def test_people_stand_where_their_worst_call_does_and_once(known: Any, by: By, p
 @pytest.mark.parametrize("cursor", ["page-2", "0.5_0.5", "nan_0.5_3", f"0.5_0.5_{2**63}", "0.5_0.5_-1"])
 def test_a_cursor_that_is_none_of_ours_is_refused(store: OpenStore, cursor: str) -> None:
     with store.read() as connection, pytest.raises(BadCursor, match="start again"):
-        worst_by(
-            connection, 1, SINCE_MS, UNTIL_MS, by="score", per="call", zone=UTC, limit=5, cursor=cursor
-        )
+        worst_by(connection, 1, SINCE_MS, UNTIL_MS, by="score", per="call", zone=UTC, limit=5, cursor=cursor)
