@@ -22,7 +22,7 @@ from api.errors import Refused
 T = TypeVar("T")
 
 #: Bodies on their way from the socket to their receipt, unpacked; one larger than this goes alone.
-HELD_BYTES_MAX = 32 * 1024 * 1024
+HELD_BYTES_MAX = 16 * 1024 * 1024
 #: Packed bodies that wait to be unpacked, one after the other.
 PACKED_BYTES_MAX = WIRE_BYTES_MAX
 #: Longest wait of a request for room; a client's own time-out is longer.
@@ -99,6 +99,12 @@ class Hold:
         await self._room.enter(n)
         self._bytes += n
 
+    def keep(self, n: int) -> None:
+        """Give back all but `n` bytes: a body without a length has taken as much as it might be."""
+        if self._bytes > n:
+            self._room.leave(self._bytes - n)
+            self._bytes = n
+
     def leave(self) -> None:
         """Give everything back."""
         if self._bytes:
@@ -135,6 +141,7 @@ class Bodies:
             # A body that is refused for its size is not waited for.
             await hold.take(min(size, WIRE_BYTES_MAX))
             body = await read_packed(request)
+            hold.keep(len(body))
             if len(body) <= SMALL_BYTES:
                 return parse(body)
             return await loop.run_in_executor(self._parser, parse, body)
@@ -142,6 +149,7 @@ class Bodies:
         try:
             await packed.take(min(size, WIRE_BYTES_MAX))
             body = await read_packed(request)
+            packed.keep(len(body))
             # One at a time, and it waits for room with the turn in hand: what holds that room is with the
             # writer or in the parsing thread, and needs no turn.
             async with self._unpacking:

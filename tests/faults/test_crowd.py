@@ -25,7 +25,7 @@ from tests.faults.figures import figure
 CLIENTS = 50
 #: 250 MB is the goal for realistic texts (`make bench BENCH=intake`); these 100 MB do not compress, and all
 #: at once, as bodies, objects and rows, they would take three times that.
-MEMORY_BYTES_MAX = 350_000_000
+MEMORY_BYTES_MAX = 280_000_000
 
 
 @contextmanager
