@@ -294,19 +294,13 @@ def _cpu_s(process_id: int) -> float:
 
 
 def _leasing(scores: int) -> Iterator[Figure]:
-    """Lease calls of four rubrics beside few and many scores kept, each lease a committed write."""
-    each = {}
-    for kept in (10_000, scores):
-        with tempfile.TemporaryDirectory(prefix="lowlight-bench-") as name:
-            path = Path(name) / "leasing.db"
-            upgrade(f"sqlite:///{path}")
-            store = OpenStore(f"sqlite:///{path}")
-            try:
-                store.write(partial(_fill, kept=kept))
-                each[kept] = _lease_ms(store)
-            finally:
-                store.close()
-    few_ms, many_ms = each[10_000], each[scores]
+    """Lease calls of four rubrics, each lease a committed write: beside few and many scores kept, and beside
+    as many that wait, as after a rescore of them all.
+    """
+    few = LEASES * LEASED_CALLS * len(RUBRICS)
+    few_ms, few_cpu_ms = _leased(kept=10_000, waiting=few)
+    many_ms, many_cpu_ms = _leased(kept=scores, waiting=few)
+    backlog_ms, backlog_cpu_ms = _leased(kept=10_000, waiting=max(few, scores))
     yield Figure(
         f"lease_ms_per_call_at_{scores}_scores",
         many_ms,
@@ -315,23 +309,39 @@ def _leasing(scores: int) -> Iterator[Figure]:
         many_ms < 1.0 and many_ms < 2 * few_ms,
     )
     yield Figure("lease_ms_per_call_at_10000_scores", few_ms)
+    yield Figure(f"lease_ms_per_call_with_{scores}_waiting", backlog_ms)
+    yield Figure(f"lease_cpu_ms_per_call_at_{scores}_scores", many_cpu_ms)
+    yield Figure("lease_cpu_ms_per_call_at_10000_scores", few_cpu_ms)
+    yield Figure(f"lease_cpu_ms_per_call_with_{scores}_waiting", backlog_cpu_ms)
 
 
-def _lease_ms(store: OpenStore) -> float:
-    """Return the median time of leasing 100 calls, per call, in milliseconds."""
-    took = []
-    for _ in range(LEASES):
-        job = partial(queue.lease, critic=CRITIC, calls_max=LEASED_CALLS, now_ms=10, lease_ms=60_000)
-        began = time.perf_counter()
-        leased = store.write(job)
-        took.append((time.perf_counter() - began) * 1000 / LEASED_CALLS)
-        assert len({row.call_seq for row in leased}) == LEASED_CALLS
-    return statistics.median(took)
+def _leased(*, kept: int, waiting: int) -> tuple[float, float]:
+    """Return the median time and the mean CPU time of leasing 100 calls, per call, in milliseconds.
+
+    CPU time is that of this whole process, the writer's thread in it.
+    """
+    with tempfile.TemporaryDirectory(prefix="lowlight-bench-") as name:
+        path = Path(name) / "leasing.db"
+        upgrade(f"sqlite:///{path}")
+        store = OpenStore(f"sqlite:///{path}")
+        took = []
+        try:
+            store.write(partial(_fill, kept=kept, waiting=waiting))
+            cpu_began = time.process_time()
+            for _ in range(LEASES):
+                job = partial(queue.lease, critic=CRITIC, calls_max=LEASED_CALLS, now_ms=10, lease_ms=60_000)
+                began = time.perf_counter()
+                leased = store.write(job)
+                took.append((time.perf_counter() - began) * 1000 / LEASED_CALLS)
+                assert len({row.call_seq for row in leased}) == LEASED_CALLS
+            cpu_ms = (time.process_time() - cpu_began) * 1000 / LEASES / LEASED_CALLS
+        finally:
+            store.close()
+    return statistics.median(took), cpu_ms
 
 
-def _fill(connection: Connection, *, kept: int) -> None:
-    """Put `kept` scored rows and the waiting rows of all leases there, four rubrics a call."""
-    waiting = LEASES * LEASED_CALLS * len(RUBRICS)
+def _fill(connection: Connection, *, kept: int, waiting: int) -> None:
+    """Put scored rows and rows that wait there, four rubrics a call."""
     connection.execute(
         text(
             "with recursive n(i) as (select 0 union all select i + 1 from n where i + 1 < :rows) "
