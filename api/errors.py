@@ -24,6 +24,7 @@ class Refused(ApiError):
         code: a word for programs.
         field: the field at fault, where there is one.
         retry_after_s: seconds after which the same may be sent again, where that helps.
+        close: whether the connection ends with the answer, as the rest of a body is not waited for.
     """
 
     def __init__(
@@ -34,12 +35,14 @@ class Refused(ApiError):
         *,
         field: str | None = None,
         retry_after_s: int | None = None,
+        close: bool = False,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.field = field
         self.retry_after_s = retry_after_s
+        self.close = close
 
     def response(self) -> "Response":
         """Return {"error": {"code", "message", "field"?}}."""
@@ -51,6 +54,8 @@ class Refused(ApiError):
         if self.field is not None:
             error["field"] = self.field
         headers = {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
+        if self.close:
+            headers["Connection"] = "close"
         return Response(orjson.dumps({"error": error}), self.status, headers, "application/json")
 
 

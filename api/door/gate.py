@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 #: A body as it travels, and as it unpacks.
 WIRE_BYTES_MAX = 16 * 1024 * 1024
 UNZIPPED_BYTES_MAX = 64 * 1024 * 1024
+#: Longest wait for the next part of a body, and for all of it: 16 MiB at 2 Mbit/s.
+STILL_S, BODY_S = 5.0, 67.0
 #: What is unpacked in one go.
 GZIP_WINDOW_BYTES = 16 * 1024
 
@@ -224,7 +226,27 @@ def gunzip(packed: bytes, bytes_max: int = UNZIPPED_BYTES_MAX) -> bytes:
 
 
 async def read_packed(request: Request) -> bytes:
-    """Return a body as it travels, at most WIRE_BYTES_MAX of it. See `read_json`."""
+    """Return a body as it travels, at most WIRE_BYTES_MAX of it, within BODY_S. See `read_json`.
+
+    A client whose network went away sends neither the rest nor an end: two of them would hold all the room
+    for bodies until the server is started anew.
+    """
+    deadline = asyncio.timeout(BODY_S)
+    try:
+        async with deadline:
+            return await _parts_together(request, deadline)
+    except TimeoutError:
+        raise Refused(
+            503,
+            "too_slow",
+            f"The body did not come: nothing for {STILL_S:g} s, or not all within {BODY_S:g} s; "
+            "send the same again, or less at once.",
+            retry_after_s=1,
+            close=True,
+        ) from None
+
+
+async def _parts_together(request: Request, deadline: asyncio.Timeout) -> bytes:
     too_large = Refused(
         413, "too_large", f"The body is larger than {WIRE_BYTES_MAX >> 20} MiB; send fewer at once."
     )
@@ -233,11 +255,16 @@ async def read_packed(request: Request) -> bytes:
         raise too_large
     parts: list[bytes] = []
     size = 0
+    ends_at_s = deadline.when() or 0.0
+    loop = asyncio.get_running_loop()
     # The messages themselves, and not Request.stream(): for most bodies it is one.
     while True:
+        deadline.reschedule(min(ends_at_s, loop.time() + STILL_S))
         try:
             message = await request.receive()
         except asyncio.CancelledError:
+            if deadline.expired():
+                raise
             # The server is stopping, or steps aside for a restore, and has waited long enough for this body.
             raise Refused(
                 503,

@@ -3,8 +3,11 @@
 import asyncio
 
 import pytest
+from starlette.requests import Request
+from starlette.types import Message
 
-from api.door.bodies import Hold, Room
+from api.door import gate
+from api.door.bodies import Bodies, Hold, Room
 from api.errors import Refused
 
 
@@ -82,6 +85,32 @@ def test_let_in_and_cancelled_at_the_same_moment_gives_the_room_back() -> None:
         with pytest.raises(asyncio.CancelledError):
             await late
         assert room.held == 0
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("drip", [False, True], ids=["stuck", "dripping"])
+def test_a_body_that_does_not_come_is_not_waited_for_and_frees_its_room(
+    monkeypatch: pytest.MonkeyPatch, drip: bool
+) -> None:
+    """Two clients whose network had gone held all the room, and every other call got 503 for good."""
+    monkeypatch.setattr(gate, "STILL_S", 0.05)
+    monkeypatch.setattr(gate, "BODY_S", 0.3)
+    headers = [(b"content-length", b"16000000"), (b"content-type", b"application/json")]
+
+    async def receive() -> Message:
+        await asyncio.sleep(0.01 if drip else 3600)
+        return {"type": "http.request", "body": b"{", "more_body": True}
+
+    async def scenario() -> None:
+        bodies = Bodies()
+        hold = bodies.hold()
+        request = Request({"type": "http", "method": "POST", "headers": headers}, receive)
+        with pytest.raises(Refused) as refused:
+            await asyncio.wait_for(bodies.parsed(request, hold, lambda body: body), 30)
+        assert (refused.value.status, refused.value.code, refused.value.close) == (503, "too_slow", True)
+        hold.leave()
+        await asyncio.wait_for(bodies.hold().take(gate.WIRE_BYTES_MAX), 1)
 
     asyncio.run(scenario())
 
