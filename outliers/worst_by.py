@@ -20,6 +20,7 @@ from ingest.tables import Call, columns
 from outliers.errors import BadCursor
 from outliers.experience.parts import BAD_FROM, CONVICTION_MAX, PRAISED_ODDS, WEIGHTS
 from outliers.tables import Experience, ExperienceFit
+from outliers.weeks import week_by_id
 from outliers.worst import LIMIT_MAX, SEQ_END, Page, RankedWindow, inside, ranked_window
 
 _call, _experience, _fit = columns(Call), columns(Experience), columns(ExperienceFit)
@@ -92,7 +93,7 @@ def worst_by(
     """
     limit = max(1, min(limit, LIMIT_MAX))
     window = ranked_window(connection, project_id, since_ms, until_ms, zone)
-    ranking = _by_latency(connection, window) if by == "latency" else _by_part(connection, window, by)
+    ranking = _by_latency(connection, window) if by == "latency" else _by_part(connection, window, by, zone)
     start = _read_cursor(cursor)
     if per == "call":
         found = ranking.top(start, limit + 1)
@@ -136,12 +137,20 @@ def _persons(
     return found[: limit + 1]
 
 
-def _by_part(connection: Connection, window: RankedWindow, by: By) -> _Ranking:
+def _by_part(connection: Connection, window: RankedWindow, by: By, zone: ZoneInfo) -> _Ranking:
     """Rank by a part of the experience, of the calls of which it is known."""
-    part = _experience.c.parts[PART_OF[by]]
-    b = part["b"].as_float()
+    # One path each: a step at a time, SQLite would write the part out and read it again.
+    b = _experience.c.parts[(PART_OF[by], "b")].as_float()
     keys = (b, _experience.c.p_bad, _experience.c.call_seq)
-    ranks = and_(part["known"].as_boolean(), b > 0)
+    ranks = and_(_experience.c.parts[(PART_OF[by], "known")].as_boolean(), b > 0)
+    # Every call of a week that lies inside the window does too; of the others the call itself is asked.
+    whole = [
+        week
+        for week in window.weeks
+        if week_by_id(week, zone).since_ms >= window.since_ms
+        and week_by_id(week, zone).until_ms <= window.until_ms
+    ]
+    cut = [week for week in window.weeks if week not in whole]
     weight = _smallest_weight(connection, window.project_id, PART_OF[by])
 
     def _top(below: _Place | None, limit: int) -> list[_Place]:
@@ -155,18 +164,18 @@ def _by_part(connection: Connection, window: RankedWindow, by: By) -> _Ranking:
         return found
 
     def _above(floor: float, below: _Place | None, limit: int) -> list[_Place]:
-        wanted = (
-            select(*keys)
-            .join(_call, _call.c.seq == _experience.c.call_seq)
-            .where(
-                _experience.c.project_id == window.project_id,
-                _experience.c.week.in_(window.weeks),
-                _experience.c.p_bad >= floor,
-                inside(window),
-                ranks,
-            )
+        ranked = select(*keys).where(
+            _experience.c.project_id == window.project_id, _experience.c.p_bad >= floor, ranks
         )
-        return _ordered(connection, wanted, keys, below, limit)
+        found = _ordered(connection, ranked.where(_experience.c.week.in_(whole)), keys, below, limit)
+        if cut:
+            wanted = (
+                ranked.where(_experience.c.week.in_(cut))
+                .join(_call, _call.c.seq == _experience.c.call_seq)
+                .where(inside(window))
+            )
+            found += _ordered(connection, wanted, keys, below, limit)
+        return sorted(found, reverse=True)[:limit]
 
     return _Ranking(_top, keys, ranks)
 

@@ -13,17 +13,8 @@ from sqlalchemy import Connection
 from dashboards.filters import Window
 from dashboards.memory import remembered
 from dashboards.words import moment
-from outliers.latency.tails import (
-    HOUR_MS,
-    CurvePoint,
-    Quantile,
-    SlowCall,
-    Tail,
-    group_namer,
-    slices_of,
-    slowest,
-    tails,
-)
+from outliers.latency.quantiles import CurvePoint, Quantile
+from outliers.latency.tails import HOUR_MS, SlowCall, Tail, group_namer, slices_of, slowest, tails
 
 #: Groups that a page shows at most.
 GROUPS_MAX = 24

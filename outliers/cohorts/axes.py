@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from outliers.conditions import Condition
-from outliers.frame import Codes, Floats, WeekCalls
+from outliers.frame import Codes, Floats, Ints, WeekCalls
 
 #: Numeric fields and the sides on which trouble is looked for.
 SIDES: dict[str, tuple[str, ...]] = {
@@ -147,3 +147,23 @@ def roundness(number: float) -> int:
     if digits in ("1.0", "2.0", "5.0"):
         return 0
     return 1 if digits[2] == "0" else 2 if digits[2] == "5" else 3
+
+
+def table_of_pairs(codes: Ints, weights: Floats | None, one: Axis, other: Axis) -> Floats:
+    """Return the sum of weights (calls where None) of each two places, shape (one's, other's places).
+
+    Args:
+        codes: (place of one + 1) * (places of other + 1) + place of other + 1, where unknown is -1.
+    """
+    size = (one.size + 1) * (other.size + 1)
+    table = np.bincount(codes, weights=weights, minlength=size).reshape(one.size + 1, other.size + 1)
+    return cumulated(table[1:, 1:].astype(np.float64), other.op)
+
+
+def cumulated(table: Floats, op: str) -> Floats:
+    """Return the sums under each condition along the last axis: a threshold holds for many places."""
+    if op == ">":
+        return np.asarray(np.cumsum(table[..., ::-1], axis=-1)[..., ::-1][..., 1:], dtype=np.float64)
+    if op == "<":
+        return np.asarray(np.cumsum(table, axis=-1)[..., :-1], dtype=np.float64)
+    return np.asarray(table, dtype=np.float64)

@@ -15,7 +15,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from outliers.cohorts.axes import Axis, coarse, one_says_the_other, roundness
+from outliers.cohorts.axes import (
+    Axis,
+    coarse,
+    cumulated,
+    one_says_the_other,
+    roundness,
+    table_of_pairs,
+)
 from outliers.cohorts.expected import RATE_MAX
 from outliers.cohorts.spans import HOUR_MS, hours_of, table_of_spans, windows
 from outliers.conditions import Condition
@@ -322,7 +329,7 @@ class _Look:
             np.bincount(codes, weights=weights, minlength=axis.size + 1)[1:].astype(np.float64)
             for weights in (None, self.y[inside], self.expected[inside])
         )
-        cells = _Cells(*(_cumulated(table, axis.op) for table in sums))
+        cells = _Cells(*(cumulated(table, axis.op) for table in sums))
         reached = self._reached(cells)
         if not reached.any():
             return None
@@ -339,11 +346,11 @@ class _Look:
         return Candidate(axis.condition(place), float(g[place]) - price, int(cells.n[place]))
 
     def _table(self, one: Axis, other: Axis, codes: Ints) -> _Cells:
-        n = _pair_table(codes, None, one, other)
-        bad = _pair_table(codes[self.not_good], self.y[self.not_good], one, other)
+        n = table_of_pairs(codes, None, one, other)
+        bad = table_of_pairs(codes[self.not_good], self.y[self.not_good], one, other)
         if not ((n >= CALLS_MIN) & (bad >= self.ground.need.raise_min * n)).any():
             return _Cells(n, bad, n)  # too few are bad, whatever was expected
-        return _Cells(n, bad, _pair_table(codes, self.expected, one, other))
+        return _Cells(n, bad, table_of_pairs(codes, self.expected, one, other))
 
     def _lasting_of(self, axes: Sequence[Axis], i: int, j: int) -> Floats:
         """How many times worse each pair of values was before than its fields let expect, at least 1."""
@@ -352,7 +359,7 @@ class _Look:
             one, other = axes[i], axes[j]
             codes = (one.before + 1) * (other.size + 1) + other.before + 1
             seen, thought = (
-                _pair_table(codes, weights, one, other)
+                table_of_pairs(codes, weights, one, other)
                 for weights in (ground.y_before, ground.expected_before)
             )
             ground.lasting[i, j] = np.maximum(1.0, (seen + PRIOR_OF_PAIR) / (thought + PRIOR_OF_PAIR))
@@ -379,21 +386,6 @@ class _Look:
         g = scan_statistic(cells.bad.ravel()[places], cells.expected.ravel()[places])
         best = int(np.argmax(g))
         return int(places[best]), float(g[best])
-
-
-def _pair_table(codes: Ints, weights: Floats | None, one: Axis, other: Axis) -> Floats:
-    size = (one.size + 1) * (other.size + 1)
-    table = np.bincount(codes, weights=weights, minlength=size).reshape(one.size + 1, other.size + 1)
-    return _cumulated(table[1:, 1:].astype(np.float64), other.op)
-
-
-def _cumulated(table: Floats, op: str) -> Floats:
-    """Return the sums under each condition along the last axis: a threshold holds for many places."""
-    if op == ">":
-        return np.asarray(np.cumsum(table[..., ::-1], axis=-1)[..., ::-1][..., 1:], dtype=np.float64)
-    if op == "<":
-        return np.asarray(np.cumsum(table, axis=-1)[..., :-1], dtype=np.float64)
-    return np.asarray(table, dtype=np.float64)
 
 
 def _names_first(condition: Condition, more: Candidate) -> list[Condition]:

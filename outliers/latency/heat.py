@@ -17,7 +17,8 @@ from ingest.tables import LatencyCount, Slice, columns
 from outliers.errors import UnknownGrouping
 from outliers.frame import Floats, Ints
 from outliers.intervals import calls_needed
-from outliers.latency.tails import HOUR_MS, MEASURES, group_namer, quantile_of, slices_of
+from outliers.latency.quantiles import quantile_of
+from outliers.latency.tails import HOUR_MS, MEASURES, group_namer, slices_of
 
 _slice, _count = columns(Slice), columns(LatencyCount)
 

@@ -32,6 +32,7 @@ from outliers.experience.refresh import refresh_experience
 from outliers.frame import WeekCalls, week_calls
 from outliers.weekly import compute_week, keep_week
 from outliers.weeks import Week, last_ended, week_before
+from tests.bench import incidents_kinds_later  # also enters its kinds into the registry
 from tests.bench.figures import Figure, options, report
 from tests.bench.incidents_judged import Found, Judged, judge
 from tests.bench.incidents_kinds import KINDS, TUNED, plant
@@ -70,7 +71,12 @@ def main() -> None:
     """Run the seeds and the quiet weeks on all cores given, print what was found."""
     asked = _asked()
     shapes = read_shapes(asked.data)
-    names = {"all": (), "tuned": tuple(TUNED), "unseen": tuple(k for k in KINDS if k not in TUNED)}
+    names = {
+        "all": (),
+        "tuned": tuple(TUNED),
+        "unseen": tuple(k for k in KINDS if k not in TUNED),
+        "later": tuple(k for k, one in KINDS.items() if one.__module__ == incidents_kinds_later.__name__),
+    }
     kinds = names.get(asked.kinds, tuple(asked.kinds.split(",")))
     seeds = range(asked.seed, asked.seed + asked.seeds)
     started = time.perf_counter()
@@ -101,13 +107,13 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--verdicts", type=int, default=VERDICTS, help="verdicts on fixes (default 200)")
     parser.add_argument("--calls", type=int, default=CALLS, help="calls of a week (default 50,000)")
     parser.add_argument(
-        "--kinds", default="all", help=f"all, tuned, unseen, or names with commas: {', '.join(KINDS)}"
+        "--kinds", default="all", help=f"all, tuned, unseen, later, or names with commas: {', '.join(KINDS)}"
     )
     parser.add_argument(
         "--processes", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)"
     )
     asked = parser.parse_args()
-    unknown = [k for k in asked.kinds.split(",") if k not in (*KINDS, "all", "tuned", "unseen")]
+    unknown = [k for k in asked.kinds.split(",") if k not in (*KINDS, "all", "tuned", "unseen", "later")]
     if unknown:
         parser.error(f"no such kind: {', '.join(unknown)}; there are {', '.join(KINDS)}")
     return asked

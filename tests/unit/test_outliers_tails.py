@@ -16,7 +16,8 @@ from ingest.store import OpenStore
 from outliers.errors import UnknownGrouping
 from outliers.intervals import order_statistic_ranks
 from outliers.latency.heat import latency_by_hour
-from outliers.latency.tails import QUANTILES, quantile_of, slowest, tails
+from outliers.latency.quantiles import quantile_of
+from outliers.latency.tails import QUANTILES, slowest, tails
 from outliers.weeks import week_by_id
 from tests.rows import HOUR_MS, put_calls
 
