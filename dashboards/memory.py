@@ -1,7 +1,8 @@
 """What was read since the last ranking is remembered: the tail of a window is the same until the next one.
 
-Flow: dashboards.queries.latencies -> `remembered` -> the value, read at most once per ranking and key. A page
-says when calls were ranked last; its latencies are then of that moment too, at most `LOWLIGHT_REFRESH_S` old.
+Flow: latencies, costs, rankings by one thing -> `remembered` -> the value, read at most once per ranking
+and key. A page says when calls were ranked last; these are then of that moment too, at most
+`LOWLIGHT_REFRESH_S` old.
 Bounded, of this process, and of one database; nothing is remembered before the first ranking.
 """
 

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from dashboards.dateline import Dateline, dateline
 from dashboards.filters import Window, WorstQuery, window_of
+from dashboards.memory import remembered
 from dashboards.panels import Panel, panel
 from dashboards.queries.calls import CallLine, Newest, lines_by_seq, newest_call
 from dashboards.reasons import why
@@ -19,6 +20,7 @@ from dashboards.words import duration, many, moment, share
 from ingest.settings import Settings
 from ingest.tables import DEFAULT_PROJECT
 from outliers.experience.parts import BAD_FROM, Part
+from outliers.latency.tails import HOUR_MS
 from outliers.worst import (
     Page,
     WorstCall,
@@ -116,16 +118,23 @@ def worst_list(connection: Connection, settings: Settings, window: Window, asked
         BadCursor: the cursor is not one of this list.
     """
     if asked.by != "experience":
-        placed = worst_by(
+        by = asked.by
+        # A window that nobody asked for ends now: the same one until the next ranking, or the hour is over.
+        until = window.until_ms if window.asked else -(-window.until_ms // HOUR_MS)
+        placed = remembered(
             connection,
-            DEFAULT_PROJECT,
-            window.since_ms,
-            window.until_ms,
-            by=asked.by,
-            per=asked.per,
-            zone=settings.zone,
-            limit=asked.limit,
-            cursor=asked.cursor,
+            ("worst", DEFAULT_PROJECT, window.since_ms, until, by, asked.per, asked.limit, asked.cursor),
+            lambda: worst_by(
+                connection,
+                DEFAULT_PROJECT,
+                window.since_ms,
+                window.until_ms,
+                by=by,
+                per=asked.per,
+                zone=settings.zone,
+                limit=asked.limit,
+                cursor=asked.cursor,
+            ),
         )
         return WorstList(_placed_rows(connection, placed.rows, asked.per, settings.critics), placed.cursor)
     rankings: dict[str, Callable[..., Page[Any]]] = {
