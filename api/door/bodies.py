@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from starlette.requests import Request
 
-from api.door.gate import WIRE_BYTES_MAX, gunzip, header, packing, read_packed
+from api.door.gate import WIRE_BYTES_MAX, gunzip, header, packing, read_packed, read_small
 from api.errors import Refused
 
 T = TypeVar("T")
@@ -137,6 +137,10 @@ class Bodies:
         announced = header(request, b"content-length")
         size = int(announced) if announced.isdigit() else WIRE_BYTES_MAX
         loop = asyncio.get_running_loop()
+        if encoding is None and size <= SMALL_BYTES:
+            body = await read_small(request)
+            await hold.take(len(body))
+            return parse(body)
         if encoding is None:
             # A body that is refused for its size is not waited for.
             await hold.take(min(size, WIRE_BYTES_MAX))
