@@ -5,7 +5,6 @@ a direct answer. A batch there carries no note of ours: one whose id was lost is
 custom ids begin with our mark.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,7 +20,7 @@ from critic.drivers.batching import (
     SentInDoubt,
     Sought,
     State,
-    TurnedDown,
+    asked_by,
 )
 from critic.drivers.draws import DRAWS, Draw, verdicts_of
 from critic.drivers.statuses import Failure, short, verdict_on
@@ -191,22 +190,14 @@ class AnthropicBatcher:
     ) -> T:
         import anthropic
 
-        try:
-            async with asyncio.timeout(within_s or self._timeout_s):
-                return await ask(self._client)
-        except (TimeoutError, anthropic.APITimeoutError) as error:
-            raise CriticUnavailable(f"{self.name} gave no answer in time") from error
-        except anthropic.APIConnectionError as error:
-            said = short(error.__cause__ or error)
-            raise CriticUnavailable(f"{self.name} could not be reached: {said}") from error
-        except anthropic.APIStatusError as error:
-            if error.status_code == 404 and on_404 is not None:
-                raise on_404 from error
-            reason = getattr(verdict_on(self._failure_of(error)), "reason", str(error))
-            raise TurnedDown(reason) from error
-        except (anthropic.APIError, ValueError, AttributeError) as error:
-            # The SDK does not validate what it parsed: a field may be missing.
-            raise CriticUnavailable(f"{self.name} sent what no batch looks like: {short(error)}") from error
+        return await asked_by(
+            anthropic,
+            self.name,
+            ask(self._client),
+            within_s=within_s or self._timeout_s,
+            failure_of=self._failure_of,
+            on_404=on_404,
+        )
 
 
 def _requests_in(counts: Any) -> int:

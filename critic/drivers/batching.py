@@ -7,12 +7,16 @@ A batch is the same critic: the same request for the same price table, delivered
 another way (chat instead of Decisions) is another critic and has another name.
 """
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from critic.drivers.base import Case, CriticError, Driver, Verdict
+from critic.drivers.base import Case, CriticError, CriticUnavailable, Driver, Verdict
 from critic.drivers.draws import Draw
+from critic.drivers.statuses import Failure, short, verdict_on
+
+T = TypeVar("T")
 
 #: Bounds on one batch of ours. Providers take more (OpenAI 50,000 requests and 200 MB, Anthropic 100,000 and
 #: 256 MB); its answers are held in memory, in a process that stays below 250 MB.
@@ -150,6 +154,44 @@ class Batcher(Protocol):
 
     async def close(self) -> None:
         """Close its connections."""
+
+
+async def asked_by(
+    sdk: Any,
+    critic: str,
+    asked: Awaitable[T],
+    *,
+    within_s: float,
+    failure_of: Callable[[Any], Failure],
+    on_404: CriticError | None = None,
+) -> T:
+    """Await what a provider's batch endpoint is asked, each of its SDK's errors as what it means here.
+
+    Args:
+        sdk: the package `openai` or `anthropic`; both are made by one generator and name their errors alike.
+        failure_of: what an error status means, as the driver reads it.
+        on_404: raised where the provider knows no such thing.
+
+    Raises:
+        CriticUnavailable, CriticMisconfigured: as drivers do.
+        TurnedDown: any other error status.
+    """
+    try:
+        async with asyncio.timeout(within_s):
+            return await asked
+    except (TimeoutError, sdk.APITimeoutError) as error:
+        raise CriticUnavailable(f"{critic} gave no answer in time") from error
+    except sdk.APIConnectionError as error:
+        said = short(error.__cause__ or error)
+        raise CriticUnavailable(f"{critic} could not be reached: {said}") from error
+    except sdk.APIStatusError as error:
+        if error.status_code == 404 and on_404 is not None:
+            raise on_404 from error
+        reason = getattr(verdict_on(failure_of(error)), "reason", str(error))
+        raise TurnedDown(reason) from error
+    except (sdk.APIError, ValueError, AttributeError) as error:
+        # An SDK does not validate what it parsed: a field may be missing.
+        raise CriticUnavailable(f"{critic} sent what no batch looks like: {short(error)}") from error
 
 
 @runtime_checkable

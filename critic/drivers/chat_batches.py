@@ -30,11 +30,11 @@ from critic.drivers.batching import (
     SentInDoubt,
     Sought,
     State,
-    TurnedDown,
+    asked_by,
 )
 from critic.drivers.draws import Draw
 from critic.drivers.openai_errors import failure_of
-from critic.drivers.statuses import short, verdict_on
+from critic.drivers.statuses import Failure, short, verdict_on
 
 if TYPE_CHECKING:
     import openai
@@ -236,25 +236,20 @@ class ChatBatcher:
     ) -> T:
         import openai
 
-        try:
-            async with asyncio.timeout(within_s or self._timeout_s):
-                return await ask(self._client)
-        except (TimeoutError, openai.APITimeoutError) as error:
-            raise CriticUnavailable(f"{self.name} gave no answer in time") from error
-        except openai.APIConnectionError as error:
-            said = short(error.__cause__ or error)
-            raise CriticUnavailable(f"{self.name} could not be reached: {said}") from error
-        except openai.APIStatusError as error:
-            if error.status_code == 404 and on_404 is not None:
-                raise on_404 from error
-            body = error.body or error.message
-            failure = failure_of(
-                self.name, error.status_code, body, error.response.headers, key_variable="the critic's key"
-            )
-            reason = getattr(verdict_on(failure), "reason", str(error))
-            raise TurnedDown(reason) from error
-        except (openai.APIError, ValueError) as error:
-            raise CriticUnavailable(f"{self.name} sent what is no JSON: {short(error)}") from error
+        return await asked_by(
+            openai,
+            self.name,
+            ask(self._client),
+            within_s=within_s or self._timeout_s,
+            failure_of=self._failure,
+            on_404=on_404,
+        )
+
+    def _failure(self, error: "openai.APIStatusError") -> Failure:
+        body = error.body or error.message
+        return failure_of(
+            self.name, error.status_code, body, error.response.headers, key_variable="the critic's key"
+        )
 
     @property
     def _client(self) -> "openai.AsyncOpenAI":

@@ -7,6 +7,7 @@ wire differs; what the worker is told must not.
 import contextlib
 import json
 import socket
+import threading
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urljoin
@@ -182,6 +183,35 @@ def test_a_server_that_is_not_there_is_waited_for(asked: Asked) -> None:
         with pytest.raises(CriticUnavailable, match="could not be reached") as caught:
             asked.judge(url=base)
     assert not caught.value.blames_call
+    assert not caught.value.in_doubt, "what was never sent is not charged"
+
+
+def test_a_connection_that_breaks_after_the_request_may_have_been_charged(asked: Asked) -> None:
+    """The call is not to blame for it, and its money is booked as spent."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        hangs_up = threading.Thread(target=_take_and_hang_up, args=(server,), daemon=True)
+        hangs_up.start()
+        base = f"http://127.0.0.1:{server.getsockname()[1]}{asked.provider.base_path}"
+        with pytest.raises(CriticUnavailable, match="could not be reached") as caught:
+            asked.judge(url=base)
+    assert (caught.value.in_doubt, caught.value.blames_call) == (True, False)
+
+
+def _take_and_hang_up(server: socket.socket) -> None:
+    """Read the beginning of every request and close its connection without a word."""
+    with contextlib.suppress(OSError):
+        while True:
+            connection, _address = server.accept()
+            with connection:
+                connection.recv(1024)
+
+
+@pytest.mark.parametrize("status", [504, 524])
+def test_a_gateway_that_gave_up_waiting_leaves_the_cost_in_doubt(asked: Asked, status: int) -> None:
+    asked.provider.fault_for = lambda _sent: Fault(status)
+    with pytest.raises(CriticUnavailable) as caught:
+        asked.judge()
+    assert (caught.value.in_doubt, caught.value.blames_call) == (True, False)
 
 
 @pytest.mark.parametrize(
