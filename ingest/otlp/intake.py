@@ -18,9 +18,9 @@ from ingest.call_rows import SliceKey
 from ingest.group import Job
 from ingest.intake import Intake
 from ingest.latency import SLICES_MAX
-from ingest.otlp.dialects import part_of_record, part_of_span
+from ingest.otlp.dialects import part_of_record, part_of_span, tells_of_a_call
 from ingest.otlp.ended import KeepSpans, told_whole
-from ingest.otlp.evaluations import signals_of_record, signals_of_scores, signals_of_span
+from ingest.otlp.evaluations import EVENT, signals_of_record, signals_of_scores, signals_of_span
 from ingest.otlp.facts import Part
 from ingest.otlp.feedback import adopt_signals
 from ingest.otlp.fragment_writes import open_values
@@ -29,6 +29,12 @@ from ingest.otlp.reading.items import Read, Span
 from ingest.settings import Settings
 from ingest.store import OpenStore, sqlite_path
 from ingest.wire import ITEMS_MAX, signals_of
+
+#: Why a record that is about a call cannot be kept: it would be acknowledged and never seen again.
+_ABOUT_NOTHING = (
+    "a record of a call's content must stand in a span; an evaluation needs a name, a score or a label, "
+    "and a response or a span that it is about"
+)
 
 
 @dataclass(frozen=True)
@@ -107,9 +113,17 @@ class OtlpIntake:
     def prepare_records(self, project_id: int, body: bytes, *, is_json: bool) -> Prepared:
         """See `prepare_spans`."""
         read = read_records(body, is_json=is_json)
-        parts = [part for record in read.items if (part := part_of_record(record)) is not None]
-        signals = [signal for record in read.items for signal in signals_of_record(record)]
-        return self._prepared(project_id, read, parts, signals)
+        parts: list[Part] = []
+        signals: list[dict[str, Any]] = []
+        lost = 0
+        for record in read.items:
+            part, found = part_of_record(record), signals_of_record(record)
+            parts += [] if part is None else [part]
+            signals += found
+            if part is None and not found and (record.name == EVENT or tells_of_a_call(record)):
+                lost += 1
+                read.reject(_ABOUT_NOTHING)
+        return self._prepared(project_id, read, parts, signals, lost)
 
     def prepare_metrics(self, body: bytes, *, is_json: bool) -> Prepared:
         """See `prepare_spans`."""
@@ -117,8 +131,14 @@ class OtlpIntake:
         return Prepared(None, lambda _result: Accepted(0, ()))
 
     def _prepared(
-        self, project_id: int, read: Read[Any], parts: Sequence[Part], signals: list[dict[str, Any]]
+        self,
+        project_id: int,
+        read: Read[Any],
+        parts: Sequence[Part],
+        signals: list[dict[str, Any]],
+        lost: int = 0,
     ) -> Prepared:
+        """Return the job for what a request tells; `lost` of its items can be attached to no call."""
         keep: KeepSpans | None = None
         if parts:
             now_ms = time.time_ns() // 1_000_000
@@ -126,7 +146,7 @@ class OtlpIntake:
             ended, others = told_whole(parts, now_ms, packs=self._packs)
             rows = [open_values(project_id, part, now_ms, due_at_ms) for part in others]
             keep = KeepSpans(project_id, ended, rows, now_ms, due_at_ms, self._slices[project_id])
-        accepted = Accepted(read.rejected, tuple(read.reasons), len(read.items))
+        accepted = Accepted(read.rejected, tuple(read.reasons), len(read.items) - lost)
         if not signals:
             return Prepared(keep, partial(self._done, project_id, accepted))
         jobs: list[Job] = [*self._signal_jobs(project_id, signals)]

@@ -318,3 +318,17 @@ def test_texts_that_cannot_be_stored_as_they_are_are_marked(server: Server) -> N
     (call,) = server.wait().values()
     assert (call["input"][0]["content"], call["output"]) == ("what\ufffd?", "lone \ufffd surrogate")
     assert server.rows("select marks from call_text") == [('{"input":"replaced","output":"replaced"}',)]
+
+
+def test_a_record_that_belongs_to_nothing_is_not_acknowledged(server: Server) -> None:
+    """Content outside any span and scores about nothing; records of other things are taken and dropped."""
+    content = {"eventName": "gen_ai.user.message", "body": {"stringValue": "hello"}}
+    score = {"key": "gen_ai.evaluation.name", "value": {"stringValue": "relevance"}}
+    evaluation = {"eventName": "gen_ai.evaluation.result", "attributes": [score]}
+    other = {"body": {"stringValue": "GET /cart 200"}}
+    records = [content, evaluation, other]
+    body = json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": records}]}]}).encode()
+    accepted = server.otlp.accept_records(DEFAULT_PROJECT, body, is_json=True)
+    assert (accepted.rejected, accepted.kept) == (2, 1)
+    assert "must stand in a span" in accepted.reasons[0]
+    assert server.rows("select count(*) from otlp_fragment") == [(0,)]

@@ -97,6 +97,11 @@ def part_of_span(span: Span) -> Part:
     return part
 
 
+def tells_of_a_call(record: Record) -> bool:
+    """Whether a log record holds content of a call, its own span's."""
+    return genai_events.speaks(record)
+
+
 def part_of_record(record: Record) -> Part | None:
     """Return what a log record tells of its span's call; None where it tells nothing of one."""
     if not record.trace_id or not record.span_id:

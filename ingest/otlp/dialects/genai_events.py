@@ -11,6 +11,12 @@ from ingest.otlp.reading.items import Record
 from ingest.otlp.values import as_value, name_in
 
 DETAILS_EVENT = "gen_ai.client.inference.operation.details"
+_NAMES = frozenset((DETAILS_EVENT, CHOICE_EVENT, *OLD_EVENTS))
+
+
+def speaks(record: Record) -> bool:
+    """Whether the record holds content of a call."""
+    return record.name in _NAMES
 
 
 def read(record: Record) -> Facts | None:
@@ -19,7 +25,7 @@ def read(record: Record) -> Facts | None:
         facts = facts_of(record.attributes)
         facts.failed = True if "error.type" in record.attributes else None
         return facts
-    if record.name != CHOICE_EVENT and record.name not in OLD_EVENTS:
+    if not speaks(record):
         return None
     body = as_value(record.body)
     if not isinstance(body, dict):
