@@ -44,7 +44,7 @@ def test_a_second_server_names_the_first(settings: Settings, tmp_path: Path) -> 
             env=environment_of(settings),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=240,
             check=False,
         )
     finally:
