@@ -31,6 +31,7 @@ from ingest.store import OpenStore
 from ingest.tables import DEFAULT_PROJECT
 from ingest.wire import parse_calls
 from tests.bench.figures import Figure, options, report
+from tests.bench.intake_floor import commit, opened, rows_of
 from tests.bench.intake_load import LIVE_HOURS, PLACE, bodies
 
 BATCHES = (1, 50, 500)
@@ -107,7 +108,7 @@ def main() -> None:
         figures.append(Figure(f"calls_per_s_batch_{batch}_local_critic_on", run["calls_per_s"]))
         print(f"local critic on, batch {batch}: {run['calls_per_s']:,.0f} calls/s", flush=True)
     if args.kept:
-        figures.append(_flat(args.kept, args.seconds, traffic, args.turns))
+        figures += _flat(args.kept, args.seconds, traffic, args.turns)
     report("intake", figures)
 
 
@@ -173,26 +174,47 @@ def _figures(
     return figures
 
 
-def _flat(kept: int, seconds: float, traffic: Traffic, turns: int) -> Figure:
-    """The rate at batch 500 with `kept` calls in the store; its floor is the rate of an empty one."""
+def _flat(kept: int, seconds: float, traffic: Traffic, turns: int) -> list[Figure]:
+    """The rate at batch 500 with `kept` calls in the store; its floor is the rate of an empty one.
+
+    The bare app is asked the same, as a figure without a goal: an index of random keys, such as a session's,
+    costs a page for each new row once it is large, whoever keeps it.
+    """
     with tempfile.TemporaryDirectory(prefix="lowlight-bench-") as name:
-        folder = Path(name)
-        room = shutil.disk_usage(folder).free // KEPT_BYTES_MAX
+        room = shutil.disk_usage(name).free // KEPT_BYTES_MAX
         if room < kept:
             print(f"The disk has room for {room:,} calls only, instead of {kept:,}.", flush=True)
             kept = room
-        empty = [_turn(_lowlight, 500, seconds, traffic.turn(turn))["calls_per_s"] for turn in range(turns)]
-        _fill(folder / "calls.db", kept, traffic)
-        full = []
+    value, empty = _with_kept(_lowlight, _fill, kept, seconds, traffic, turns)
+    bare, bare_empty = _with_kept(_floor_on_thread, _fill_floor, kept, seconds, traffic, turns)
+    holds = kept >= 1_000_000 and value >= FLAT_SHARE * empty
+    return [
+        Figure(f"calls_per_s_batch_500_with_{kept}_kept", value, empty, FLAT_GOAL, holds),
+        Figure(f"calls_per_s_batch_500_of_the_bare_app_with_{kept}_kept", bare, bare_empty),
+    ]
+
+
+def _with_kept(
+    server: Callable[[Path], Any],
+    fill: Callable[[Path, int, Traffic], None],
+    kept: int,
+    seconds: float,
+    traffic: Traffic,
+    turns: int,
+) -> tuple[float, float]:
+    """Calls/s at batch 500 with `kept` calls in the store, and with none."""
+    empty = [_turn(server, 500, seconds, traffic.turn(turn))["calls_per_s"] for turn in range(turns)]
+    full = []
+    with tempfile.TemporaryDirectory(prefix="lowlight-bench-") as name:
+        folder = Path(name)
+        fill(folder / "calls.db", kept, traffic)
         for turn in range(turns):
-            with _lowlight(folder) as (address, process_id):
+            with server(folder) as (address, process_id):
                 # Seeds of their own: the ids of earlier turns are kept already.
                 full.append(
                     _measured(address, process_id, 500, seconds, traffic.turn(turn + 1))["calls_per_s"]
                 )
-        value, floor = statistics.median(full), statistics.median(empty)
-        holds = kept >= 1_000_000 and value >= FLAT_SHARE * floor
-        return Figure(f"calls_per_s_batch_500_with_{kept}_kept", value, floor, FLAT_GOAL, holds)
+    return statistics.median(full), statistics.median(empty)
 
 
 def _fill(path: Path, n: int, traffic: Traffic) -> None:
@@ -209,6 +231,20 @@ def _fill(path: Path, n: int, traffic: Traffic) -> None:
         if number % 400 == 399:
             print(f"kept {(number + 1) * 500:,} of {n:,} in {time.monotonic() - began_s:.0f} s", flush=True)
     store.close()
+
+
+def _fill_floor(path: Path, n: int, traffic: Traffic) -> None:
+    """Keep `n` calls of the load in the bare app's own file."""
+    connection = opened(str(path))
+    ready = bodies(500, *traffic)
+    for number in range(-(-n // 500)):
+        body = ready[number % len(ready)].replace(PLACE, b"kept%06d" % number)
+        commit(connection, [(rows_of(body), None)])
+    connection.close()
+
+
+def _floor_on_thread(folder: Path) -> Any:
+    return _floor(folder, "thread")
 
 
 @contextmanager

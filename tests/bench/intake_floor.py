@@ -13,7 +13,7 @@ import socket
 import sqlite3
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import orjson
@@ -24,13 +24,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 _TABLE = """
-create table call (seq integer primary key, id text not null unique, started_at text, latency_ms real,
-    first_token_ms real, provider text, model text, prompt text, prompt_version text, finish_reason text,
-    input_tokens integer, output_tokens integer, user_id text, session_id text, environment text,
-    input text, output text);
-create index call_started on call (started_at);
-create index call_session on call (session_id);
-create index call_user on call (user_id);
+create table if not exists call (seq integer primary key, id text not null unique, started_at text,
+    latency_ms real, first_token_ms real, provider text, model text, prompt text, prompt_version text,
+    finish_reason text, input_tokens integer, output_tokens integer, user_id text, session_id text,
+    environment text, input text, output text);
+create index if not exists call_started on call (started_at);
+create index if not exists call_session on call (session_id);
+create index if not exists call_user on call (user_id);
 """
 _INSERT = f"insert into call values (null, {', '.join('?' * 16)}) on conflict (id) do nothing"
 
@@ -73,7 +73,7 @@ def opened(path: str) -> sqlite3.Connection:
     return connection
 
 
-def commit(connection: sqlite3.Connection, group: list[Waiting]) -> list[int]:
+def commit(connection: sqlite3.Connection, group: Sequence[tuple[list[tuple[Any, ...]], Any]]) -> list[int]:
     """Write a group of requests in one transaction; return how many rows each added."""
     connection.execute("begin immediate")
     added = [connection.executemany(_INSERT, rows).rowcount for rows, _done in group]
