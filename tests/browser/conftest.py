@@ -59,6 +59,7 @@ def browser() -> Iterator[Browser]:
 def tab(browser: Browser) -> Iterator[Page]:
     """The tab that tests have one after the other: to open one takes the browser longer than most tests."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(120_000)  # a busy machine takes its time
     yield context.new_page()
     context.close()
 
