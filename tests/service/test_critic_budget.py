@@ -124,7 +124,8 @@ def test_the_budget_is_never_exceeded_and_what_is_put_off_is_scored_after_the_re
         judge(
             held,
             store,
-            until=lambda b, day=day: settled(b) and not _due(store, held, day),
+            # First what is due, then what waits: between the two it can only have become less.
+            until=lambda _before, day=day: not _due(store, held, day) and settled(left(store)),
             clock_ms=from_(day),
         )
         assert account(store, day).spent_usd <= 0.05
