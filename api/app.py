@@ -39,6 +39,7 @@ from api.routes import (
     rescore,
     restore,
 )
+from api.routes.page_answers import error_page, wants_page
 from api.schema import newest_revision, remedy
 from ingest import wire
 from ingest.errors import StoreUnavailable, WriterBusy
@@ -163,7 +164,7 @@ def _say_errors_in_one_shape(app: FastAPI) -> None:
         }
         message = words.get(error.status_code, error.detail)
         refused = Refused(error.status_code, f"http_{error.status_code}", message)
-        response = pages.error_page(request, refused) if pages.wants_page(request) else refused.response()
+        response = error_page(request, refused) if wants_page(request) else refused.response()
         for name, value in (error.headers or {}).items():
             response.headers[name] = value
         return response

@@ -96,7 +96,7 @@ def _environment() -> Environment:
     )
     for name in ("duration", "share", "count", "money", "number", "shorten", "offset", "since", "tick"):
         environment.filters[name] = getattr(words, name)
-    environment.filters["glued"] = _glued
+    environment.filters["glued"] = glued
     for name in ("clock", "day", "longday", "weekday", "weeknumber", "stamp"):
         environment.filters[name] = _in_zone(getattr(words, name))
     environment.globals |= {
@@ -143,7 +143,7 @@ def _static_url(name: str) -> str:
     return f"/static/{name}?v={static_files()[name][1]}"
 
 
-def _glued(sentence: str) -> Markup:
+def glued(sentence: str) -> Markup:
     """Keep each number of a sentence on one line with its unit; the words stay what they are."""
     parts = words.NUMBER_AND_UNIT.split(sentence)
     # split by one group: words, number and unit, words, ...

@@ -93,8 +93,8 @@ def group(name: str, group_by: str) -> str:
     """A group of calls; those that did not name theirs are "no prompt version", "no model"."""
     field = "model" if group_by == "service" else group_by.replace("_", " ")
     provider, _, model = name.partition(" ")
-    if group_by == "service" and model.lower().startswith(provider.lower()):
-        return model or name  # "mistral mistral-large": the model says whose it is
+    if group_by == "service" and model and model.lower().startswith(provider.lower()):
+        return model  # "mistral mistral-large": the model says whose it is
     return name or f"no {field}"
 
 

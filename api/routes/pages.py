@@ -22,8 +22,6 @@ from api.routes.page_answers import (
     twin_of,
     who_of,
 )
-from api.routes.page_answers import error_page as error_page
-from api.routes.page_answers import wants_page as wants_page
 from api.routes.read import call_not_found
 from dashboards.filters import (
     CallsQuery,

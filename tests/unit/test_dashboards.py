@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from dashboards import charts, words
 from dashboards.filters import CallsQuery, WindowQuery, window_of
 from dashboards.memory import remembered
-from dashboards.render import STATIC, static_files
+from dashboards.render import STATIC, glued, static_files
 from dashboards.texts import PASSAGE, PASSAGE_END, excerpt, messages_of, passage
 from ingest.store import OpenStore
 from outliers.experience.refresh import keep_progress
@@ -30,6 +30,7 @@ SUNDAY = datetime(2026, 11, 22, 14, 2, tzinfo=UTC)
     [
         (None, "unknown"),
         (0, "0 ms"),
+        (0.03, "< 0.1 ms"),
         (3.21, "3.2 ms"),
         (812.4, "812 ms"),
         (999.7, "1.00 s"),
@@ -69,6 +70,28 @@ def test_money_and_durations_always_read(value: float) -> None:
 def test_unknown_is_a_word_for_every_kind_of_value() -> None:
     said = {show(None) for show in (words.duration, words.share, words.count, words.money, words.number)}
     assert said == {"unknown"}
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("mistral mistral-large", "mistral-large"),
+        ("together llama-2-13b", "together llama-2-13b"),
+        ("aurora", "aurora"),
+        ("", "no model"),
+    ],
+)
+def test_a_service_whose_model_names_its_provider_goes_by_the_model(name: str, shown: str) -> None:
+    assert words.group(name, "service") == shown
+    assert words.group("mistral mistral", "prompt") == "mistral mistral"
+
+
+def test_a_headline_keeps_numbers_beside_their_units_and_says_the_same() -> None:
+    said = glued("<b> took 4.6 s & 12,000 ms: bad, 99 %, in 3 sessions")
+    assert said == (
+        '&lt;b&gt; took <span class="whole">4.6 s</span> &amp; <span class="whole">12,000 ms</span>: bad, '
+        '<span class="whole">99 %</span>, in 3 sessions'
+    )
 
 
 def test_an_infinite_lift_is_said_by_its_lower_end() -> None:
