@@ -79,7 +79,9 @@ class Settings(BaseSettings):
         description="TOML file with prices of your own, before the shipped ones "
         "(`critic/spending/prices.toml` shows the form).",
     )
-    critic_timeout_s: float = Field(30.0, gt=0, description="Longest wait for one answer of a critic.")
+    critic_timeout_s: float = Field(
+        30.0, gt=0, allow_inf_nan=False, description="Longest wait for one answer of a critic."
+    )
     critic_in_flight_max: int = Field(
         100,
         ge=1,
@@ -88,20 +90,32 @@ class Settings(BaseSettings):
         "are waited for beside them.",
     )
     critic_retry_s: float = Field(
-        2.0, gt=0, description="First wait after a provider gave no answer; doubles up to five minutes."
+        2.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="First wait after a provider gave no answer; doubles up to five minutes.",
     )
-    critic_poll_s: float = Field(1.0, gt=0, description="How long the critic waits when it found no work.")
+    critic_poll_s: float = Field(
+        1.0, gt=0, allow_inf_nan=False, description="How long the critic waits when it found no work."
+    )
     otlp_quiet_s: float = Field(
         10.0,
         ge=0,
+        allow_inf_nan=False,
         description="How long after its last OpenTelemetry span or log a call is counted and judged; "
         "exporters send every 5 s.",
     )
     otlp_open_s: float = Field(
-        60.0, ge=0, description="The same where a part of the call is known to be missing."
+        60.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="The same where a part of the call is known to be missing.",
     )
     refresh_s: float = Field(
-        30.0, gt=0, description="Least time between two computations of the worst, the causes and the case."
+        30.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Least time between two computations of the worst, the causes and the case.",
     )
     rubrics_dir: Path = Field(
         Path(__file__).resolve().parent.parent / "rubrics",

@@ -126,6 +126,7 @@ def test_doctor_asks_the_running_server(settings: Settings, tmp_path: Path) -> N
             "critics",
             "'systemone:https://(left out)@h.example#m' names no address",
         ),
+        ({"LOWLIGHT_REFRESH_S": "inf"}, "settings", "LOWLIGHT_REFRESH_S: Input should be a finite number"),
     ],
 )
 def test_doctor_says_what_to_do(
