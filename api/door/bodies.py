@@ -12,6 +12,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TypeVar
 
 from starlette.requests import Request
@@ -58,7 +59,9 @@ class Room:
             if let_in.done() and not let_in.cancelled():
                 self.leave(n)  # let in and given up at the same moment
             else:
-                self._waiting.remove((n, let_in))
+                # Passed over already, where its turn came before it heard that its time was up.
+                with suppress(ValueError):
+                    self._waiting.remove((n, let_in))
                 self._let_in()
             if isinstance(error, TimeoutError):
                 raise Refused(
