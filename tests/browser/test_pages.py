@@ -223,6 +223,14 @@ def test_keys_move_open_search_and_explain(site: Site, page: Page) -> None:
     assert "week=" in page.url
 
 
+def test_a_refused_address_is_told_in_one_sentence_with_a_way_back(site: Site, page: Page) -> None:
+    page.goto(f"{site.url}/worst?by=luck")
+    said = page.locator("h1").inner_text()
+    assert said == "by must be 'experience', 'score', 'signal' or 'latency'."
+    page.get_by_role("link", name="take out its filters").click()
+    assert page.url == f"{site.url}/worst"
+
+
 def test_filters_stand_in_the_address_and_survive_a_reload(site: Site, page: Page) -> None:
     page.goto(f"{site.url}/calls")
     page.fill(".filters input[name=prompt]", "summary")
