@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from api.errors import ApiError
+from api.terminal import plain
 from ingest.errors import StoreUnavailable
 from ingest.intake import Intake
 from ingest.lock import ServerLock, server_of
@@ -122,7 +123,7 @@ def ask(url: str, body: dict[str, Any] | None = None) -> Any:
         except urllib.error.HTTPError as error:
             said = error.read().decode(errors="replace")
             if error.code != 503 or attempt == TRIES:
-                raise ServerTrouble(f"{url} answered {error.code}: {_message(said)}", error.code) from None
+                raise ServerTrouble(_told(url, error.code, said), error.code) from None
             time.sleep(float(error.headers.get("Retry-After") or 1))
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", error)
@@ -130,8 +131,9 @@ def ask(url: str, body: dict[str, Any] | None = None) -> Any:
     raise StoreUnavailable(f"{url} stayed busy.")
 
 
-def _message(said: str) -> str:
+def _told(url: str, status: int, said: str) -> str:
+    """Return a refusal's message alone, as without a server; what is no answer of ours has its URL."""
     try:
         return str(json.loads(said)["error"]["message"])
     except (ValueError, KeyError, TypeError):
-        return said[:200]
+        return f"{url} answered {status}: {plain(said[:200])}"

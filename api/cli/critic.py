@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from api.cli.rubric import named as named_rubric
+from api.terminal import plain
 from ingest.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def try_(rubric_name: str, call_id: str, name: str | None, folder: Path | None) 
             f"The critic was shown {case.seen_share:.0%} of the call's texts; their middle is left out."
         )
     if error is not None:
-        raise click.ClickException(f"{error} (after {took_ms:,.0f} ms)")
+        raise click.ClickException(f"{plain(str(error))} (after {took_ms:,.0f} ms)")
     _show_verdict(settings, driver.name, rubric.levels, verdict, took_ms)
 
 
@@ -192,7 +193,7 @@ async def _with_clear_errors(running: Any) -> Any:
     try:
         return await running
     except CriticError as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(plain(str(error))) from error
 
 
 def _show_exchange(exchange: "Exchange", n: int, of: int) -> None:
@@ -223,7 +224,7 @@ def _show_verdict(
     if not isinstance(verdict, Answer):
         kind = type(verdict).__name__
         words = {"CannotJudge": "ungraded", "Refused": "refused", "Unusable": "failed"}
-        click.echo(f"{words.get(kind, kind)}: {getattr(verdict, 'reason', '')}")
+        click.echo(f"{words.get(kind, kind)}: {plain(getattr(verdict, 'reason', ''))}")
         used = _used(settings, critic, [verdict] if verdict is not None else [])
         click.echo(f"{used}, {took_ms:,.0f} ms")
         return
@@ -236,7 +237,7 @@ def _show_verdict(
         told.append(f"{verdict.draws} draws")
     if verdict.label_mass is not None:
         told.append(f"{verdict.label_mass:.1%} of the probability went to no level")
-    click.echo(f"\n{', '.join(told)}; answered by {verdict.model_reported or critic}")
+    click.echo(f"\n{', '.join(told)}; answered by {plain(verdict.model_reported or critic)}")
     click.echo(f"{_used(settings, critic, [verdict])}, {took_ms:,.0f} ms")
 
 
@@ -293,5 +294,5 @@ def _show_lifts(settings: Settings, critic: str, outcome: Any) -> None:
             f"{lift.obeyed:>6.0%}{missing}"
         )
     for reason, n in sorted(outcome.reasons.items(), key=lambda entry: -entry[1])[:5]:
-        click.echo(f"{n} not scored: {reason}")
+        click.echo(f"{n} not scored: {plain(reason)}")
     click.echo(_used(settings, critic, outcome.verdicts))

@@ -80,6 +80,7 @@ class DecisionsProvider(Provider):
         self.judge: Callable[[DecisionRequest, ScoreQuestion], Verdict] = obedient
         self.requests: list[DecisionRequest] = []
         self.cache_write_tokens = 0
+        self.model_reported = f"{MODEL}-2026-10-01"
 
     async def answer(self, request: Request) -> Response:
         if request.headers.get("authorization") != f"Bearer {KEY}":
@@ -105,7 +106,7 @@ class DecisionsProvider(Provider):
         tokens_in, tokens_out = len(sent.case) // 4, 7 * len(sent.questions)
         decision = {
             "answers": [score_answer(question, self.judge(sent, question)) for question in sent.questions],
-            "model": f"{sent.model}-2026-10-01",
+            "model": self.model_reported,
             "usage": {
                 "input_tokens": tokens_in,
                 "input_tokens_details": {"cache_write_tokens": self.cache_write_tokens, "cached_tokens": 0},

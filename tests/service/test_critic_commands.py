@@ -120,6 +120,24 @@ def test_try_shows_what_the_provider_said_when_it_gave_no_score(
     assert f"Answer 1 of 1: {fault.status}" in done.stdout
 
 
+def test_what_a_provider_says_reaches_the_terminal_escaped(
+    store: OpenStore, settings: Settings, provider: DecisionsProvider, env: dict[str, str]
+) -> None:
+    """A model's name or a reason could else rename the window or write over the line above."""
+    kept(store, settings)
+    provider.model_reported = "gpt\x1b]0;owned\x07-1\nscore 7.00"
+    scored = critic("try", "accuracy", "call-1", env=env)
+    assert "answered by gpt\\x1b]0;owned\\x07-1\\nscore 7.00" in scored.stdout
+    provider.fault_for = lambda _sent: Fault(500, message="over\x1b[2Jload\x9b1A")
+    failed = critic("try", "accuracy", "call-1", env=env)
+    assert "over\\x1b[2Jload\\x9b1A" in failed.stderr
+    provider.fault_for = lambda _sent: Fault(400, message="bad\x1b[2J\u202elevel")
+    unusable = critic("try", "accuracy", "call-1", env=env)
+    assert "bad\\x1b[2J\\u202elevel" in unusable.stdout
+    for done in (scored, failed, unusable):
+        assert not set("\x1b\x07\x9b\u202e") & set(done.output)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

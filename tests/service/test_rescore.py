@@ -132,7 +132,9 @@ def test_with_a_server_the_work_goes_through_it_and_a_bar_ends_when_all_are_answ
         reader.close()
         wrong = rescore(env, "--rubric", "kindness", "--since", SINCE)
         assert wrong.exit_code == 1
-        assert "There is no rubric 'kindness'; there are tone." in wrong.stderr
+        assert wrong.stderr.strip() == "Error: There is no rubric 'kindness'; there are tone.", (
+            "as where no server runs"
+        )
 
 
 @pytest.mark.parametrize(
