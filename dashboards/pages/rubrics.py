@@ -1,5 +1,6 @@
 """Rubrics: what critics are asked, and how far they could answer."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,7 +13,7 @@ from dashboards.queries.rubrics import RubricUse, Version, uses, versions
 from dashboards.words import many, share
 from ingest.settings import Settings
 from ingest.tables import DEFAULT_PROJECT
-from rubrics import read_folder
+from rubrics import Rubric, read_folder
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,21 @@ class RubricLine:
 
 
 @dataclass(frozen=True)
+class UnaskedRubric:
+    """A file of the folder that no call has met in this version: none came, or none is what it applies to.
+
+    Attributes:
+        name: of the rubric: its file without `.jinja`.
+        blob: git blob id of the file's bytes.
+        applies_to: in words, such as "prompts support-*"; "every call" where it sets nothing.
+    """
+
+    name: str
+    blob: str
+    applies_to: str
+
+
+@dataclass(frozen=True)
 class RubricsPage:
     """Context of rubrics.html.
 
@@ -39,6 +55,7 @@ class RubricsPage:
         dateline: how fresh the page is.
         window: the time that shares and means speak of.
         rubrics: by name; empty before the critic first ran.
+        unasked: files as they are now that were asked about no call so far.
         problems: what is wrong with the files as they are now; with any, the versions of before are in force.
     """
 
@@ -46,6 +63,7 @@ class RubricsPage:
     dateline: Panel[Dateline]
     window: Window
     rubrics: Panel[tuple[RubricLine, ...]]
+    unasked: Panel[tuple[UnaskedRubric, ...]]
     problems: tuple[str, ...]
 
 
@@ -53,12 +71,14 @@ def build(connection: Connection, settings: Settings, asked: WindowQuery, now: d
     """Read the page."""
     window = window_of(asked, settings.zone, now)
     lines = panel("Rubrics", connection, lambda: rubric_lines(connection, window))
+    files, problems = read_folder(settings.rubrics_dir, ask_git=False)
     return RubricsPage(
         headline=_headline(lines.data),
         dateline=dateline(connection, now),
         window=window,
         rubrics=lines,
-        problems=tuple(str(problem) for problem in read_folder(settings.rubrics_dir, ask_git=False)[1]),
+        unasked=panel("Files of rubrics", connection, lambda: unasked(connection, files)),
+        problems=tuple(str(problem) for problem in problems),
     )
 
 
@@ -71,6 +91,14 @@ def rubric_lines(connection: Connection, window: Window) -> tuple[RubricLine, ..
     return tuple(
         RubricLine(known[0], len(known), tuple(use for use in used if use.blob == known[0].blob))
         for known in by_name.values()
+    )
+
+
+def unasked(connection: Connection, files: Sequence[Rubric]) -> tuple[UnaskedRubric, ...]:
+    """Return those of these rubrics that no call has met, by name."""
+    met = {version.blob for version in versions(connection)}
+    return tuple(
+        UnaskedRubric(file.name, file.blob, str(file.applies_to)) for file in files if file.blob not in met
     )
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, text
 
 from dashboards.filters import WindowQuery, window_of
 from dashboards.pages import critic as page
+from dashboards.pages import rubrics as rubrics_page
 from dashboards.queries.rubrics import uses
 from dashboards.render import Frame, as_json, render
 from ingest.settings import Settings
@@ -132,6 +133,28 @@ def test_without_a_critic_or_a_key_the_page_still_stands(settings: Settings, sto
     assert "LOWLIGHT_CRITIC" in html(built)
     no_key = settings.model_copy(update={"critic": OPENAI, "openai_api_key": None})
     assert build(no_key, store).egress.error is None
+
+
+def test_a_rubric_that_applies_to_no_call_is_named_with_what_it_waits_for(
+    settings: Settings, store: OpenStore, provider: DecisionsProvider, tmp_path: Path
+) -> None:
+    """A mistyped prompt name would else be a rubric that is silently missing from every page."""
+    folder = tmp_path / "rubrics"
+    write_rubric(folder, "accuracy")
+    write_rubric(folder, "billing", more='{% set applies_to = {"prompts": ["<b>biling-*"]} %}')
+    held = with_critics(settings, folder, provider)
+    send(store, held, {"prompt": {"name": "billing-mail"}})
+    judge(held, store)
+    with store.read() as connection:
+        built = rubrics_page.build(connection, held, WindowQuery(), datetime.now(UTC))
+    assert built.rubrics.data is not None
+    assert [line.newest.name for line in built.rubrics.data] == ["accuracy"]
+    assert built.unasked.data is not None
+    (waiting,) = built.unasked.data
+    assert (waiting.name, waiting.applies_to) == ("billing", "prompts <b>biling-*")
+    shown = render("rubrics.html", built, Frame("rubrics", "http://h", "/rubrics.json", UTC))  # type: ignore[arg-type]
+    assert "Asked about no call so far" in shown
+    assert "&lt;b&gt;biling-*" in shown
 
 
 def test_a_mean_weighs_each_call_by_what_it_stands_for(
