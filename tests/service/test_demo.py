@@ -140,21 +140,26 @@ def test_it_stays_up_until_ctrl_c_and_ends_cleanly(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell lets what it starts in the background ignore Ctrl-C, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    assert process.stdout is not None
-    address = ""
-    for line in process.stdout:
-        if line.startswith("Look at it:"):
-            address = line.split()[-1]
-        if line.startswith("Ctrl-C"):
-            break
-    assert ask(f"{address}/healthz") == {"status": "ok"}
-    second = demo(tmp_path, calls=60)
-    assert second.returncode == 1
-    (line,) = second.stderr.strip().splitlines()
-    assert address in line
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    try:
+        assert process.stdout is not None
+        address = ""
+        for line in process.stdout:
+            if line.startswith("Look at it:"):
+                address = line.split()[-1]
+            if line.startswith("Ctrl-C"):
+                break
+        assert ask(f"{address}/healthz") == {"status": "ok"}
+        second = demo(tmp_path, calls=60)
+        assert second.returncode == 1
+        (line,) = second.stderr.strip().splitlines()
+        assert address in line
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 0
     assert "Stopped." in out
     assert "Traceback" not in err
