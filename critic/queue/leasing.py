@@ -323,6 +323,30 @@ def release_leases(connection: Connection, *, now_ms: int) -> int:
     return released.rowcount
 
 
+def follow_clock_back(connection: Connection, *, by_ms: int, now_ms: int) -> int:
+    """After the clock was set back by `by_ms`, let each wait and lease last as long as it was meant to.
+
+    Their ends were written by the clock of before: without this a row that is to be tried in a second would
+    wait as long as the clock fell back. Returns how many rows were moved; what is in a batch does not wait.
+    """
+    moved = connection.execute(
+        update(SCORE)
+        .where(
+            SCORE.c.status == "pending",
+            SCORE.c.not_before_ms > now_ms,
+            SCORE.c.batch.is_(None),
+            # A lease that would be over by this was made by the clock of now.
+            SCORE.c.lease_token.is_(None) | (SCORE.c.not_before_ms > now_ms + by_ms),
+        )
+        .values(
+            not_before_ms=SCORE.c.not_before_ms - by_ms,
+            lease_until_ms=SCORE.c.lease_until_ms - by_ms,
+            first_leased_at_ms=SCORE.c.first_leased_at_ms - by_ms,
+        )
+    )
+    return moved.rowcount
+
+
 def hand_over(
     connection: Connection, seqs: Sequence[int], *, reason: str, scores: Sequence[NewScore], now_ms: int
 ) -> None:

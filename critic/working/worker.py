@@ -6,6 +6,7 @@ per judgement, however many are in flight.
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from functools import partial
 
@@ -25,6 +26,10 @@ from critic.working.upkeep import Upkeep
 from ingest.settings import Settings
 
 log = logging.getLogger(__name__)
+
+#: Between two looks at the clock, and how far back it must be set to count: less is a clock being trimmed.
+CLOCK_EVERY_S = 1.0
+CLOCK_STEP_MS = 2_000
 
 
 class Worker:
@@ -82,6 +87,7 @@ class Worker:
                 group.create_task(self._work.settle())
                 group.create_task(self._wake_all(stop))
                 parts = [group.create_task(self.taking.run(stop))]
+                parts.append(group.create_task(self._watch_clock(stop)))
                 parts += [group.create_task(lane.run(stop)) for lane in self._lanes]
                 parts += [group.create_task(lane.run(stop)) for lane in self._batch_lanes]
                 if self._upkeep is not None:
@@ -97,11 +103,32 @@ class Worker:
         await stop.wait()
         self._work.tell(self._work.plan.critics)
 
+    async def _watch_clock(self, stop: asyncio.Event) -> None:
+        """Where the clock is set back, let what waits by it go on waiting as long as it was meant to.
+
+        Pauses end: who is still out of quota says so at the next request.
+        """
+        ahead_ms = self._work.clock_ms() - time.monotonic() * 1000
+        while not await _set_within(stop, CLOCK_EVERY_S):
+            now_ms = self._work.clock_ms()
+            was_ahead_ms, ahead_ms = ahead_ms, now_ms - time.monotonic() * 1000
+            back_ms = int(was_ahead_ms - ahead_ms)
+            if back_ms < CLOCK_STEP_MS:
+                continue
+            log.warning("the clock was set back by %.0f s; what waits follows it", back_ms / 1000)
+            await self._work.write(partial(queue.follow_clock_back, by_ms=back_ms, now_ms=now_ms))
+            await self._end_pauses(now_ms)
+            self._work.tell(self._work.plan.critics)
+
+    async def _end_pauses(self, now_ms: int) -> None:
+        for critic in self._work.plan.critics:
+            self._work.pause(critic, now_ms)
+            await self._work.write(partial(resume_critic, critic=critic, now_ms=now_ms))
+
     async def _begin(self) -> None:
         """Forget old pauses (a key may be mended) and give rows of critics no longer configured away."""
         plan, now_ms = self._work.plan, self._work.clock_ms()
-        for critic in plan.critics:
-            await self._work.write(partial(resume_critic, critic=critic, now_ms=now_ms))
+        await self._end_pauses(now_ms)
         give_up = partial(give_up_others, critics=plan.critics, limit=PASS_ON_ROWS, now_ms=now_ms)
         while await self._work.write(give_up):
             continue
@@ -125,3 +152,11 @@ class Worker:
                     now_ms=now_ms,
                 )
             )
+
+
+async def _set_within(event: asyncio.Event, timeout_s: float) -> bool:
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await event.wait()
+    except TimeoutError:
+        return False

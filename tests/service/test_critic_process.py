@@ -22,7 +22,7 @@ from critic.working.taking import Taking
 from ingest.children import Child
 from ingest.settings import Settings
 from ingest.store import OpenStore
-from tests.providers.loopback import running
+from tests.providers.loopback import Fault, running
 from tests.providers.openai_decisions import DecisionsProvider
 from tests.service.critic_runs import judge, left, scores, send, with_critics, write_rubric
 
@@ -98,6 +98,29 @@ def test_without_a_critic_the_process_waits_and_keeps_the_work(settings: Setting
     wait_for(lambda: child.alive, "the process runs")
     child.stop()
     assert left(store).todo == 1
+
+
+def test_a_clock_set_back_by_an_hour_holds_nothing_up(
+    settings: Settings, store: OpenStore, provider: DecisionsProvider, rubrics_dir: Path
+) -> None:
+    """While leases are out and retries wait: their ends were written by the clock of before."""
+    back_ms = 0
+    provider.judge = lambda _request, _question: 5.0
+    provider.answer_s = 0.1
+    provider.faults.extend([None, Fault(429), Fault(500)])
+    provider.fault_for = lambda _request: set_back() if len(provider.requests) == 4 else None
+
+    def set_back() -> None:
+        nonlocal back_ms
+        back_ms = 3_600_000
+
+    few_at_once = with_critics(settings, rubrics_dir, provider, critic_in_flight_max=2)
+    send(store, few_at_once, *({"output": f"OUTPUT {i}."} for i in range(8)))
+    judge(few_at_once, store, clock_ms=lambda: time.time_ns() // 1_000_000 - back_ms)
+    assert back_ms
+    kept = scores(store)
+    assert [row["status"] for row in kept] == ["scored"] * 16
+    assert len({(row["call_id"], row["rubric"]) for row in kept}) == 16
 
 
 class Buggy:
