@@ -1,8 +1,8 @@
 """The critic's queue: which calls need which score rows; how rows are leased, rendered, put off, closed.
 
 Its verbs stand here, so that another store of facts can be put behind them without touching their callers;
-they are written in `critic.queue.leasing`. Imported by whoever judges, and by api; imports critic.drivers and
-critic.spending. Data comes from `todo` rows and call texts and goes to score rows.
+they are written in `critic.queue.leasing` and `critic.queue.returning`. Imported by whoever judges, and by
+api; imports critic.drivers and critic.spending. Data comes from `todo` rows and texts and goes to score rows.
 """
 
 from critic.queue.leasing import (
@@ -12,16 +12,13 @@ from critic.queue.leasing import (
     Backlog,
     add_scores,
     backlog,
-    finish,
     follow_clock_back,
-    hand_over,
     lease,
     next_changed,
     release_leases,
-    retry_later,
-    settle,
     take_todo,
 )
+from critic.queue.returning import finish, hand_over, retry_later, settle
 
 __all__ = [
     "ATTEMPTS_MAX",

@@ -1,8 +1,7 @@
 """The critic's queue: score rows that are pending. Every function here is one short transaction's worth.
 
 Flow: intake's `todo` rows -> critic.queue.plan says which scores a call needs -> `take_todo` makes pending
-rows and drops the todo -> `lease` hands rows out under a token -> `finish` (or `retry_later`) takes them
-back.
+rows and drops the todo -> `lease` hands rows out under a token -> critic.queue.returning takes them back.
 
 All are plain functions of a Connection with plain data as arguments, so that they travel through
 `ingest.doors`; none commits. Times are milliseconds since 1970 (UTC) and come from the caller.
@@ -16,8 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, func, select, update
 
 from critic.queue.pauses import paused
-from critic.queue.rows import NO_INPUT, NO_OUTPUT, NOT_BY_ITSELF_MS, Finished, Leased, NewScore, Retry
-from critic.spending.budget import Spend, settle_spends
+from critic.queue.rows import NO_INPUT, NO_OUTPUT, NOT_BY_ITSELF_MS, Leased, NewScore
 from critic.tables import GuardReading, RubricVersion, Score
 from ingest.tables import Todo, columns
 from ingest.upsert import upsert
@@ -31,6 +29,8 @@ VERSION = columns(RubricVersion)
 KEYS_MAX = 1000
 #: Tries that count against a call (a time-out, a worker that died over it) before it is `failed`.
 ATTEMPTS_MAX = 6
+#: The advisory lock of PostgreSQL under which `changed` numbers are given; any number that is ours alone.
+CHANGED_LOCK = 0x6C6F776C
 #: Rows looked at per call wanted when leasing: as many rubrics as a call commonly has.
 ROWS_A_CALL = 8
 
@@ -79,7 +79,7 @@ def take_todo(
     added = add_scores(connection, scores, now_ms=now_ms)
     _put_readings(connection, readings)
     _reopen(connection, reopen, now_ms)
-    for seqs in _cut(todo_seqs):
+    for seqs in cut(todo_seqs):
         connection.execute(TODO.delete().where(TODO.c.seq.in_(seqs)))
     return added
 
@@ -127,7 +127,7 @@ def lease(connection: Connection, critic: str, *, calls_max: int, now_ms: int, l
     token = secrets.token_hex(8)
     until_ms = now_ms + lease_ms
     leased = []
-    for seqs in _cut(_due_rows(connection, calls, critic, now_ms)):
+    for seqs in cut(_due_rows(connection, calls, critic, now_ms)):
         hand_out = (
             update(SCORE)
             .where(SCORE.c.seq.in_(seqs))
@@ -154,7 +154,7 @@ def _due_rows(connection: Connection, calls: Sequence[int], critic: str, now_ms:
     the index of all rows that wait, which a rescore of a million calls makes long.
     """
     found = []
-    for call_seqs in _cut(calls):
+    for call_seqs in cut(calls):
         rows = connection.execute(
             select(SCORE.c.seq, SCORE.c.status, SCORE.c.critic, SCORE.c.not_before_ms)
             .where(SCORE.c.call_seq.in_(call_seqs))
@@ -183,129 +183,6 @@ _LEASED = (
     "inclusion",
     "uniform",
     "urgency",
-)
-
-
-def settle(
-    connection: Connection,
-    *,
-    finished: Sequence[Finished],
-    retries: Sequence[Retry],
-    spends: Sequence[Spend] = (),
-    now_ms: int,
-) -> list[int]:
-    """Take back what a worker has done with its rows, in one transaction; return those that came too late.
-
-    What an answer cost is booked even where it came too late: it was paid for.
-    """
-    late = finish(connection, finished, now_ms=now_ms) if finished else []
-    late += retry_later(connection, retries) if retries else []
-    settle_spends(connection, spends, now_ms=now_ms)
-    return late
-
-
-def finish(connection: Connection, results: Sequence[Finished], *, now_ms: int) -> list[int]:
-    """Keep results whose token is still the row's; return the `seq` of each that came too late.
-
-    A late one changes nothing: somebody else holds the row or has finished it.
-    """
-    held = _held(connection, results)
-    kept = [result for result in results if result.seq in held]
-    if kept:
-        changed = next_changed(connection, SCORE)
-        connection.execute(
-            _CLOSE, [_closed_row(result, now_ms, changed + i) for i, result in enumerate(kept)]
-        )
-        add_scores(connection, [score for result in kept for score in result.then], now_ms=now_ms)
-    return [result.seq for result in results if result.seq not in held]
-
-
-_ANSWER = (
-    *("status", "reason", "p1", "p2", "p3", "p4", "p5", "p6", "p7", "score", "confidence", "draws", "why"),
-    *(
-        "model_reported",
-        "input_tokens",
-        "output_tokens",
-        "cached_input_tokens",
-        "label_mass",
-        "seen_share",
-        "cost_usd",
-        "answer_ms",
-        "finished_at_ms",
-        "changed",
-    ),
-)
-#: Close one leased row with all that its critic said.
-_CLOSE = (
-    update(SCORE)
-    .where(SCORE.c.seq == bindparam("row_seq"))
-    .values(
-        {name: bindparam(f"new_{name}") for name in _ANSWER}
-        | {
-            "lease_token": None,
-            "lease_until_ms": None,
-            "not_before_ms": func.coalesce(bindparam("until_ms"), SCORE.c.not_before_ms),
-            "deferred_at_ms": func.coalesce(SCORE.c.deferred_at_ms, bindparam("deferred_ms")),
-        }
-    )
-)
-
-
-def _closed_row(result: Finished, now_ms: int, changed: int) -> dict[str, Any]:
-    levels: Sequence[float | None] = result.probabilities or (None,) * 7
-    return {
-        "row_seq": result.seq,
-        "new_status": result.status,
-        "new_reason": result.reason,
-        **{f"new_p{i}": p for i, p in enumerate(levels, start=1)},
-        "new_score": result.score,
-        "new_confidence": result.confidence,
-        "new_draws": result.draws,
-        "new_why": dict(result.why) if result.why else None,
-        "new_model_reported": result.model_reported,
-        "new_input_tokens": result.input_tokens,
-        "new_output_tokens": result.output_tokens,
-        "new_cached_input_tokens": result.cached_input_tokens,
-        "new_label_mass": result.label_mass,
-        "new_seen_share": result.seen_share,
-        "until_ms": result.not_before_ms,
-        "deferred_ms": now_ms if result.status == "deferred" else None,
-        "new_cost_usd": result.cost_usd,
-        "new_answer_ms": result.answer_ms,
-        "new_finished_at_ms": now_ms,
-        "new_changed": changed,
-    }
-
-
-def retry_later(connection: Connection, retries: Sequence[Retry]) -> list[int]:
-    """Hand leased rows back until `not_before_ms`; return the `seq` of each that came too late."""
-    held = _held(connection, retries)
-    rows = [
-        {
-            "row_seq": retry.seq,
-            "until_ms": retry.not_before_ms,
-            "error": retry.error,
-            "uncounted": 0 if retry.counts else 1,
-        }
-        for retry in retries
-        if retry.seq in held
-    ]
-    if rows:
-        connection.execute(_HAND_BACK, rows)
-    return [retry.seq for retry in retries if retry.seq not in held]
-
-
-#: Hand one leased row back, its try uncounted where the call is not to blame.
-_HAND_BACK = (
-    update(SCORE)
-    .where(SCORE.c.seq == bindparam("row_seq"))
-    .values(
-        lease_token=None,
-        lease_until_ms=None,
-        not_before_ms=bindparam("until_ms"),
-        attempts=SCORE.c.attempts - bindparam("uncounted"),
-        last_error=func.coalesce(bindparam("error"), SCORE.c.last_error),
-    )
 )
 
 
@@ -347,30 +224,6 @@ def follow_clock_back(connection: Connection, *, by_ms: int, now_ms: int) -> int
     return moved.rowcount
 
 
-def hand_over(
-    connection: Connection, seqs: Sequence[int], *, reason: str, scores: Sequence[NewScore], now_ms: int
-) -> None:
-    """Close pending rows as skipped, whoever holds them, and make `scores` instead, in one transaction."""
-    changed = next_changed(connection, SCORE)
-    close = (
-        update(SCORE)
-        .where(SCORE.c.seq == bindparam("row_seq"), SCORE.c.status == "pending")
-        .values(
-            status="skipped",
-            reason=reason,
-            lease_token=None,
-            lease_until_ms=None,
-            finished_at_ms=now_ms,
-            changed=bindparam("new_changed"),
-        )
-    )
-    if seqs:
-        connection.execute(
-            close, [{"row_seq": seq, "new_changed": changed + i} for i, seq in enumerate(seqs)]
-        )
-    add_scores(connection, scores, now_ms=now_ms)
-
-
 def backlog(connection: Connection, now_ms: int | None = None) -> Backlog:
     """Return how much waits. `by_status` counts every row kept: for commands and tests, not for each page."""
     counts = connection.execute(select(SCORE.c.status, func.count()).group_by(SCORE.c.status))
@@ -387,22 +240,14 @@ def backlog(connection: Connection, now_ms: int | None = None) -> Backlog:
 
 
 def next_changed(connection: Connection, table: Any) -> int:
-    """Return the next value of a table's `changed` counter; only the one writer asks, so it never repeats."""
+    """Return the next value of a table's `changed` counter; it never repeats, and commits in its own order.
+
+    Whoever reads by it goes on from the largest number seen, so that neither may happen. SQLite has one
+    writer at a time; on PostgreSQL two workers ask one after the other, until the end of their transactions.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(CHANGED_LOCK)))
     return (connection.scalar(select(func.max(table.c.changed))) or 0) + 1
-
-
-def _held(connection: Connection, claims: Sequence[Finished] | Sequence[Retry]) -> set[int]:
-    """Return the rows that are pending under the very token that is claimed."""
-    tokens = {claim.seq: claim.token for claim in claims}
-    held: set[int] = set()
-    for seqs in _cut(list(tokens)):
-        rows = connection.execute(
-            select(SCORE.c.seq, SCORE.c.lease_token)
-            .where(SCORE.c.seq.in_(seqs), SCORE.c.status == "pending")
-            .with_for_update()
-        )
-        held.update(row.seq for row in rows if row.lease_token == tokens[row.seq])
-    return held
 
 
 def _put_readings(connection: Connection, readings: Sequence[Mapping[str, Any]]) -> None:
@@ -410,7 +255,7 @@ def _put_readings(connection: Connection, readings: Sequence[Mapping[str, Any]])
     if not readings:
         return
     changed = next_changed(connection, READING)
-    for call_seqs in _cut([reading["call_seq"] for reading in readings]):
+    for call_seqs in cut([reading["call_seq"] for reading in readings]):
         connection.execute(READING.delete().where(READING.c.call_seq.in_(call_seqs)))
     rows = [{**reading, "changed": changed + i} for i, reading in enumerate(readings)]
     connection.execute(READING.insert(), rows)
@@ -418,7 +263,7 @@ def _put_readings(connection: Connection, readings: Sequence[Mapping[str, Any]])
 
 def _reopen(connection: Connection, call_seqs: Sequence[int], now_ms: int) -> None:
     """Let rows that were closed for want of a text wait again, now that it came."""
-    for part in _cut(call_seqs):
+    for part in cut(call_seqs):
         connection.execute(
             update(SCORE)
             .where(
@@ -439,5 +284,6 @@ def _reopen(connection: Connection, call_seqs: Sequence[int], now_ms: int) -> No
         )
 
 
-def _cut(keys: Sequence[int]) -> list[Sequence[int]]:
+def cut(keys: Sequence[int]) -> list[Sequence[int]]:
+    """Return the keys in parts of at most KEYS_MAX."""
     return [keys[i : i + KEYS_MAX] for i in range(0, len(keys), KEYS_MAX)]

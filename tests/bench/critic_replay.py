@@ -1,7 +1,7 @@
 """Recorded critics replayed without a key: real answers through the score tables and the agreement code.
 
 Flow: DIR/{summeval12,topicalchat20,empathy7pt} -> calls (`ingest.intake`) and score rows
-(`critic.queue.leasing`) of a fresh store -> read back -> `critic.trust.agreement` -> a table and figures of
+(`critic.queue`) of a fresh store -> read back -> `critic.trust.agreement` -> a table and figures of
 `make bench BENCH=critic`. `python -m tests.bench.critic_replay --write docs/recorded-critics.md` writes the
 table as a page.
 
