@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,23 @@ def test_without_a_critic_the_process_waits_and_keeps_the_work(settings: Setting
     wait_for(lambda: child.alive, "the process runs")
     child.stop()
     assert left(store).todo == 1
+
+
+def test_two_workers_on_one_database_ask_about_no_call_twice(
+    settings: Settings, store: OpenStore, provider: DecisionsProvider, rubrics_dir: Path
+) -> None:
+    provider.answer_s = 0.03
+    provider.judge = lambda _request, _question: 5.0
+    few_at_once = with_critics(settings, rubrics_dir, provider, critic_in_flight_max=3)
+    send(store, few_at_once, *({"output": f"OUTPUT {i}."} for i in range(20)))
+    with ThreadPoolExecutor(2) as workers:
+        for left_over in workers.map(lambda _n: judge(few_at_once, store), range(2)):
+            assert left_over.pending == 0
+    kept = scores(store)
+    assert len({(row["call_id"], row["rubric"]) for row in kept}) == len(kept) == 40
+    assert {(row["status"], row["attempts"]) for row in kept} == {("scored", 1)}
+    assert len(provider.requests) == 40, "the leases kept them apart"
+    assert len({row["changed"] for row in kept}) == 40, "whoever reads on from the largest misses none"
 
 
 def test_a_clock_set_back_by_an_hour_holds_nothing_up(
