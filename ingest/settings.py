@@ -115,7 +115,8 @@ class Settings(BaseSettings):
         30.0,
         gt=0,
         allow_inf_nan=False,
-        description="Least time between two computations of the worst, the causes and the case.",
+        description="Least time between two rankings of the worst. Causes and the case follow once no call "
+        "is new, or every tenth time.",
     )
     rubrics_dir: Path = Field(
         Path(__file__).resolve().parent.parent / "rubrics",
