@@ -78,3 +78,15 @@ def _finite(value: float | int | None) -> float | int | None:
     if value is None or not math.isfinite(value):
         return None
     return int(value) if isinstance(value, int) else round(float(value), 6)
+
+
+def peak_memory_mb(process_id: int | str = "self") -> float:
+    """Return the largest resident memory that a process's program had, in 10^6 bytes; NaN where unknown.
+
+    `getrusage` would not do: what the process that started it held counts in its maximum.
+    """
+    status = Path(f"/proc/{process_id}/status")
+    if not status.exists():
+        return math.nan
+    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024 / 1e6

@@ -30,7 +30,7 @@ from ingest.settings import Settings
 from ingest.store import OpenStore
 from ingest.tables import DEFAULT_PROJECT
 from ingest.wire import parse_calls
-from tests.bench.figures import Figure, options, report
+from tests.bench.figures import Figure, options, peak_memory_mb, report
 from tests.bench.intake_floor import commit, opened, rows_of
 from tests.bench.intake_load import LIVE_HOURS, PLACE, bodies
 
@@ -144,7 +144,7 @@ def _measured(
         **run,
         "calls_per_s": run["acknowledged"] / run["seconds"],
         "cpu_us": (_cpu_s(process_id) - cpu_s) / max(1, run["acknowledged"]) * 1e6,
-        "memory_mb": _memory_mb(process_id),
+        "memory_mb": peak_memory_mb(process_id),
     }
 
 
@@ -311,15 +311,6 @@ def _cpu_s(process_id: int) -> float:
         return float("nan")
     fields = status.read_text().rpartition(") ")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _memory_mb(process_id: int) -> float:
-    """Resident memory of the server process alone; NaN where the system does not say."""
-    status = Path(f"/proc/{process_id}/status")
-    if not status.exists():
-        return float("nan")
-    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 1024
 
 
 if __name__ == "__main__":

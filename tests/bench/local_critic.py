@@ -193,16 +193,17 @@ def cost_figures(data: Path, seed: int) -> list[Figure]:
 def _critic_process_mb(data: Path) -> float:
     """Return the peak resident size of a process with the critic's worker imported that reads 1,000 calls."""
     program = (
-        "import resource, sys; import critic.process; from pathlib import Path; "
-        "from critic.local import LocalCritic; from tests.bench.rated_sets import halueval, summeval; "
+        "import sys; import critic.process; from pathlib import Path; "
+        "from critic.local import LocalCritic; from tests.bench.figures import peak_memory_mb; "
+        "from tests.bench.rated_sets import halueval, summeval; "
         "data = Path(sys.argv[1]); "
         "calls = [row.call for read in (summeval, halueval) for row in read(data)[:500]]; "
-        "LocalCritic(.02).read(calls); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        "LocalCritic(.02).read(calls); print(peak_memory_mb())"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, str(data)], capture_output=True, text=True, check=True
     )
-    return int(done.stdout) * 1024 / 1e6
+    return float(done.stdout)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -4,7 +4,6 @@ Flow: `compute_last_week` opens the store for reading -> outliers.weekly.compute
 through a queue. Nothing is written: in production that is one job of the server's writer.
 """
 
-import resource
 import time
 from dataclasses import dataclass
 from multiprocessing import SimpleQueue
@@ -17,6 +16,7 @@ from ingest.store import OpenStore
 from ingest.tables import DEFAULT_PROJECT, Call, columns
 from outliers.weekly import compute_week
 from outliers.weeks import last_ended
+from tests.bench.figures import peak_memory_mb
 
 _DAYS_BEFORE_MS = 28 * 86_400_000
 
@@ -47,7 +47,7 @@ def compute_last_week(database_url: str, done: Event, answer: "SimpleQueue[Weekl
         started, cpu = time.perf_counter(), time.process_time()
         compute_week(store, settings, DEFAULT_PROJECT, week, now_ms)
         took_s, cpu_s = time.perf_counter() - started, time.process_time() - cpu
-        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+        peak_mb = peak_memory_mb()
         call = columns(Call)
 
         def _calls(since_ms: int, until_ms: int) -> int:
