@@ -18,9 +18,9 @@ $(STAMP): pyproject.toml ingest/sdk/pyproject.toml constraints.txt dev-requireme
 demo: $(STAMP)
 	@$(BIN)/lowlight demo $(ARGS)
 
-# Four workers for two cores: tests of servers wait a good part of their time. Files keep the order of
+# Three workers for two cores: tests of servers wait a good part of their time. Files keep the order of
 # tests/conftest.py, the longest first.
-PYTEST = $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --ignore=tests/clients
+PYTEST = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --ignore=tests/clients
 
 test: $(STAMP)
 	@$(BIN)/python -m tests.setup_browser

@@ -224,8 +224,8 @@ def test_an_answer_without_usage_is_booked_in_full(
 def test_a_hang_is_booked_in_full_and_a_429_is_not(
     paid: Any, store: OpenStore, provider: DecisionsProvider
 ) -> None:
-    provider.faults.extend([Fault(429, "rate_limit_exceeded"), Fault(hang_s=5.0)])
-    held = paid(1.0, critic_timeout_s=0.5)
+    provider.faults.extend([Fault(429, "rate_limit_exceeded"), Fault(hang_s=6.0)])
+    held = paid(1.0, critic_timeout_s=2.5)
     send(store, held, {"id": "c"})
     judge(held, store, until=settled)
     booked = account(store, time.time_ns() // 1_000_000)
