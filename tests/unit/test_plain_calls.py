@@ -1,5 +1,6 @@
 """The short way of well-formed calls: what it takes comes out as on the long way; it takes nothing else."""
 
+from functools import partial
 from typing import Any
 
 import orjson
@@ -90,11 +91,13 @@ def the_long_way(call: dict[str, Any]) -> NewCall | None:
 @example({"started_at": "2026-11-22T08:15:00.123Z", "usage": {"output_tokens": 5}, "first_token_ms": 1})
 @example({"usage": "", "prompt": [], "latency_ms": 1})
 @example({"trace_id": "4BF92F3577B34DA64BF92F3577B34DA6", "span_id": "00F067AA0BA902B7"})
+@example({"provider": "\x00"})
 def test_what_goes_the_short_way_comes_out_the_same(call: dict[str, Any]) -> None:
     """And nothing goes it that the long way rejects."""
     read = orjson.loads(orjson.dumps(call))
-    made = plain_call(read, NOW_MS)
-    if made is None:
+    batch = parse_calls(orjson.dumps({"calls": [call]}))
+    taken = list(batch.read(partial(plain_call, received_at_ms=NOW_MS)))
+    if not taken or not isinstance(made := taken[0][1], NewCall):
         return
     expected = the_long_way(read)
     assert expected is not None, "the short way took what is rejected"
