@@ -1,6 +1,6 @@
 """The child process that keeps experiences, findings, changes and cases up to date.
 
-Flow: ingest.children starts `run_outliers` -> outliers.experience.parts.refresh ranks what is new ->
+Flow: ingest.children starts `run_outliers` -> outliers.experience.refresh ranks what is new ->
 outliers.weekly computes the weeks that changed -> outliers.casework.following looks at the calls since a fix
 -> everything is written through `Store.write`. No page waits for it.
 """
