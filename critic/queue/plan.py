@@ -12,7 +12,7 @@ from typing import Protocol
 from critic.drivers.base import Driver
 from critic.egress import DEFAULT_PROJECT_NAME, Egress
 from critic.queue.calls import TakenCall
-from critic.queue.rows import NOT_SAMPLED, NewScore
+from critic.queue.rows import NO_MONEY, NOT_SAMPLED, NewScore
 from critic.spending.sampling import Choice
 from rubrics import Rubric
 
@@ -192,5 +192,7 @@ def _sampled(row: NewScore, choice: Choice) -> NewScore:
 
 def skip_reason(choice: Choice) -> str:
     """Return why a call is not judged, in words a page can show."""
+    if not choice.budget_usd:
+        return f"{NOT_SAMPLED}: {NO_MONEY}"
     words = choice.stratum.replace("_", " ")
     return f"{NOT_SAMPLED}: the budget is for {choice.inclusion:.1%} of {words} calls"

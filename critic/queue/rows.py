@@ -15,6 +15,8 @@ NO_INPUT = "no input text was sent"
 #: How the reason of a call that was left out of a sample begins, and of one that waited for money in vain.
 NOT_SAMPLED = "not sampled"
 NO_BUDGET = "no budget"
+#: What such a reason says where the settings give a critic nothing to spend.
+NO_MONEY = "the daily budget is $0; set LOWLIGHT_CRITIC_BUDGET_USD, empty for no limit"
 #: `score.batch` of a row that waits for a batch.
 WAITS = 0
 #: When a row that waits for a batch is due: the end of the year 9999. The queue's index then never meets it.

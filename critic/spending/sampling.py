@@ -92,6 +92,7 @@ class Choice:
         chosen: whether this one is.
         uniform: whether it is of the uniform part, whose money is kept apart.
         urgency: how soon it is wanted where money is short.
+        budget_usd: what the critic may spend a day.
     """
 
     stratum: str
@@ -99,6 +100,7 @@ class Choice:
     chosen: bool
     uniform: bool
     urgency: float
+    budget_usd: float
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ class Rates:
             return 1.0
         return min(1.0, self.uniform + (1.0 - self.uniform) * self.beyond.get(stratum, 0.0))
 
-    def choice(self, stratum: str, place: float, p_fail: float | None) -> Choice:
+    def choice(self, stratum: str, place: float, p_fail: float | None, budget_usd: float) -> Choice:
         """Return what is decided about a call with this place, from `place_of`."""
         inclusion = self.inclusion(stratum)
         return Choice(
@@ -128,6 +130,7 @@ class Rates:
             chosen=place < inclusion,
             uniform=place < self.uniform,
             urgency=FORCED.get(stratum, 0.0) + (UNSURE_FROM if p_fail is None else p_fail),
+            budget_usd=budget_usd,
         )
 
 

@@ -107,9 +107,9 @@ class Choosing:
             stratum = stratum_of(facts, self._polarity)
             choices[call.call_seq] = {
                 critic: rates[call.project_id, critic].choice(
-                    stratum, place_of(critic, call.project_id, call.id), one.p_fail
+                    stratum, place_of(critic, call.project_id, call.id), one.p_fail, budget.usd
                 )
-                for critic in self._money.budgets
+                for critic, budget in self._money.budgets.items()
             }
         return choices
 

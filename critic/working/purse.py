@@ -11,7 +11,7 @@ from functools import partial
 
 from critic.drivers.base import Charge, CriticError, Driver, Verdict
 from critic.queue.cases import Judgement
-from critic.queue.rows import NO_BUDGET, Finished, Retry
+from critic.queue.rows import NO_BUDGET, NO_MONEY, Finished, Retry
 from critic.queue.work import Work
 from critic.spending.budget import DAY_MS, NoRoom, Reserved, Spend, Wanted, day_of, reserve
 
@@ -130,6 +130,8 @@ class Purse:
 
     def _why(self, usd: float, answer: NoRoom) -> str:
         assert self._budget is not None
+        if not self._budget.usd:
+            return NO_MONEY
         return (
             f"it can cost ${usd:.4f}, and ${answer.left_usd:.4f} of ${self._budget.usd:g} is left for it "
             "(LOWLIGHT_CRITIC_BUDGET_USD)"

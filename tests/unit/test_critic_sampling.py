@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from critic.queue.plan import skip_reason
 from critic.spending.sampling import (
     FORCED,
     STRATA,
@@ -127,3 +128,15 @@ def test_a_mean_weighted_by_the_final_stratum_is_right_and_by_the_first_is_not()
     wrong = [simulate(final=False, seed=seed) for seed in range(40)]
     mean_wrong = sum(estimate - true for estimate, true in wrong) / len(wrong)
     assert mean_wrong > 0.02, "else the test above proves nothing"
+
+
+def test_what_is_left_out_says_why_and_a_budget_of_nothing_says_so() -> None:
+    """With nothing to spend, "the budget is for 0.1 % of usual calls" would be the floor of a probability."""
+    rates = rates_for({"usual": 100.0}, 0.01, 0.1, 0.4)
+    assert skip_reason(rates.choice("usual", 0.99, None, 0.5)) == (
+        "not sampled: the budget is for 50.0% of usual calls"
+    )
+    nothing = rates_for({"new": 100.0}, 0.01, 0.0, 0.0).choice("new", 0.99, None, 0.0)
+    assert skip_reason(nothing) == (
+        "not sampled: the daily budget is $0; set LOWLIGHT_CRITIC_BUDGET_USD, empty for no limit"
+    )
