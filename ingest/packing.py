@@ -1,7 +1,7 @@
 """Long texts are packed in a SQLite file: half the bytes to write, to keep and to copy.
 
-Flow: `ingest.intake` -> `packed` -> call_text.input, call_text.output -> `PackedText` unpacks what a query
-selects; where SQL itself looks into a text it asks for `plain(column)`.
+Flow: `ingest.intake` -> `packed` -> call_text.input, call_text.output -> `ingest.packed_text` unpacks what a
+query selects.
 
 A packed text is a BLOB in RFC 1950 (zlib), a short one stays TEXT; a row tells which by its own type, so that
 both kinds lie in one column. ISA-L packs 350 MB/s where zlib packs 80, in the same format: what it wrote,
@@ -10,14 +10,6 @@ any zlib reads. PostgreSQL packs long values by itself (TOAST) and gets every te
 
 import sqlite3
 import zlib
-from typing import Any
-
-from sqlalchemy import Dialect, Text
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.expression import ColumnElement
-from sqlalchemy.sql.functions import FunctionElement
-from sqlalchemy.types import TypeDecorator
-from sqlmodel import AutoString
 
 try:
     from isal.isal_zlib import compress as _compress
@@ -33,7 +25,8 @@ PACKED_CHARS_MIN = 2_000
 #: What packing must spare of a text, as a share; hashes and base64 stay as they are.
 SPARED_MIN = 0.15
 
-_FUNCTION = "lowlight_text"
+#: What SQL calls `unpacked` on a connection that `teach` was given.
+FUNCTION = "lowlight_text"
 
 
 def packed(text: str) -> str | bytes:
@@ -53,37 +46,5 @@ def unpacked(kept: str | bytes | None) -> str | None:
 
 
 def teach(connection: sqlite3.Connection) -> None:
-    """Let SQL on this connection look into packed texts; see `plain`."""
-    connection.create_function(_FUNCTION, 1, unpacked, deterministic=True)
-
-
-class PackedText(TypeDecorator[str]):
-    """A column of texts, packed or not; queries get and give plain ones."""
-
-    impl = AutoString
-    cache_ok = True
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> str | None:  # noqa: ARG002
-        """See SQLAlchemy."""
-        return unpacked(value)
-
-
-class plain(FunctionElement[str]):
-    """A column of PackedText as SQL sees a text: for LIKE, substr and the like, which cannot unpack."""
-
-    type = Text()
-    inherit_cache = True
-    name = "plain"
-
-    def __init__(self, column: ColumnElement[Any]) -> None:
-        super().__init__(column)
-
-
-@compiles(plain)
-def _as_it_is(element: Any, compiler: Any, **options: Any) -> str:
-    return str(compiler.process(element.clauses, **options))
-
-
-@compiles(plain, "sqlite")
-def _unpacked_by_sqlite(element: Any, compiler: Any, **options: Any) -> str:
-    return f"{_FUNCTION}({compiler.process(element.clauses, **options)})"
+    """Let SQL on this connection look into packed texts; see `ingest.packed_text.plain`."""
+    connection.create_function(FUNCTION, 1, unpacked, deterministic=True)

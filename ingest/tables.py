@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, CheckConstraint, Index, Integer, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
-from ingest.packing import PackedText
+from ingest.packed_text import PackedText
 
 DEFAULT_PROJECT = 1
 
@@ -143,7 +143,7 @@ class CallText(SQLModel, table=True):
     `input` and `output` are plain text, or JSON (a list of messages) where the `_json` flag says so.
     A text over 256 KiB keeps head and tail; `marks` then names the field: {"input": "cut"} or
     {"output": "replaced"} where NUL or lone surrogates became U+FFFD. Long ones are packed in a SQLite file
-    (`ingest.packing`): SQL that looks into them asks for `plain(column)`.
+    (`ingest.packed_text`): SQL that looks into them asks for `plain(column)`.
     """
 
     __tablename__ = "call_text"

@@ -16,7 +16,7 @@ from critic.local import LocalCritic, Texts, fit_guard, input_text
 from critic.queue.work import Work
 from critic.tables import GuardFit
 from critic.working.taking import Taking
-from ingest.packing import plain
+from ingest.packed_text import plain
 from ingest.tables import DEFAULT_PROJECT, Call, CallText, columns
 
 log = logging.getLogger(__name__)

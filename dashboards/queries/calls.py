@@ -22,7 +22,7 @@ from dashboards.queries.grades import Grade, grades_of
 from dashboards.queries.slices import slice_ids
 from dashboards.texts import excerpt
 from dashboards.words import moment
-from ingest.packing import plain
+from ingest.packed_text import plain
 from ingest.tables import Call, CallText, Signal, Slice, columns
 from outliers.errors import BadCursor
 from outliers.frame import KIND_FROM

@@ -13,7 +13,8 @@ from api import schema
 from critic.working.refit import own_outputs
 from dashboards.queries.calls import _with_words
 from ingest.intake import Intake
-from ingest.packing import PACKED_CHARS_MIN, packed, plain, unpacked
+from ingest.packed_text import plain
+from ingest.packing import PACKED_CHARS_MIN, packed, unpacked
 from ingest.settings import Settings
 from ingest.store import OpenStore, writing_engine
 from ingest.tables import DEFAULT_PROJECT, CallText, columns
