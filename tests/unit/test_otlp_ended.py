@@ -94,6 +94,19 @@ def test_what_may_lack_a_part_waits(server: Server, lacking: dict[str, str]) -> 
     assert len(server.wait()) == 1
 
 
+@pytest.mark.parametrize("ended", ["0", "1795299799999000000", None])
+def test_an_answer_without_an_end_is_kept_and_its_latency_unknown(server: Server, ended: str | None) -> None:
+    """The application's clock was set back meanwhile, or its exporter noted no end."""
+    told = [span(1, None, ASKED | {"session.id": "s"}), span(2, 1, dict(ASKED))]
+    del told[1]["endTimeUnixNano"]
+    told[1] |= {"startTimeUnixNano": "1795299800000000000"}
+    told[1] |= {} if ended is None else {"endTimeUnixNano": ended}
+    server.send_body("traces", request_with(told[1:]))
+    (call,) = server.wait().values()
+    assert (call["output"], call.get("latency_ms")) == ("hi", None)
+    server.check_counts()
+
+
 def test_a_request_that_asked_no_model_leaves_nothing_behind(server: Server) -> None:
     """Most of an application's spans; one that names a session may hand it to calls of another process."""
     web = [span(1, None, {"http.route": "/cart"}), span(2, 1, {"db.system": "sqlite"})]
@@ -159,8 +172,12 @@ def test_json_of_the_wrong_shape_is_refused_or_counted_and_never_taken_for_empty
     scopes, items = ("scopeSpans", "spans") if signal == "Spans" else ("scopeLogs", "logRecords")
     with pytest.raises(BadBody, match=f"resource{signal} must be a list"):
         read(json.dumps({f"resource{signal}": 5}).encode(), is_json=True)
-    broken = [7, {scopes: "x"}, {scopes: [None]}, {scopes: [{items: {}}]}]
+    with pytest.raises(BadBody, match=f"no resource{signal}, but resource_spans"):
+        read(json.dumps({"resource_spans": []}).encode(), is_json=True)
+    broken = [7, {scopes: "x"}, {scopes: [None]}, {scopes: [{items: {}}]}, {"scope_x": []}]
+    broken += [{scopes: [{"scope": {}, "log_records": [{}]}]}]
     told = read(json.dumps({f"resource{signal}": broken}).encode(), is_json=True)
-    assert (len(told.items), told.rejected) == (0, 4)
-    nothing = read(json.dumps({f"resource{signal}": [{}, {scopes: []}], "more": 1}).encode(), is_json=True)
+    assert (len(told.items), told.rejected) == (0, 6)
+    empty = [{}, {scopes: []}, {"resource": {}, "schemaUrl": "", scopes: [{"scope": {}, "schemaUrl": ""}]}]
+    nothing = read(json.dumps({f"resource{signal}": empty, "more": 1}).encode(), is_json=True)
     assert (len(nothing.items), nothing.rejected) == (0, 0)

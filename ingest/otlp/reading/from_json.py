@@ -56,7 +56,7 @@ def spans_of(body: bytes, told_by: Callable[[Span], Item]) -> Read[Item]:
 
 def _span(span: Any, source: Source) -> Span:
     if not isinstance(span, dict):
-        raise BadItem("a span must be an object")
+        raise BadItem("a span must be an object, found under resourceSpans, scopeSpans and spans")
     trace_id = _checked_id(_text(span.get("traceId")).lower(), 32, "trace id")
     span_id = _checked_id(_text(span.get("spanId")).lower(), 16, "span id")
     started_ns, ended_ns = span_times(
@@ -71,7 +71,7 @@ def _span(span: Any, source: Source) -> Span:
         _text(span.get("name")),
         started_ns,
         ended_ns,
-        _attributes(span.get("attributes")),
+        _own_attributes(span),
         [
             Event(
                 _text(event.get("name")),
@@ -96,8 +96,8 @@ def records_of(body: bytes) -> Read[Record]:
 
 def _record(record: Any, source: Source) -> Record:
     if not isinstance(record, dict):
-        raise BadItem("a log record must be an object")
-    attributes = _attributes(record.get("attributes"))
+        raise BadItem("a record must be an object, found under resourceLogs, scopeLogs and logRecords")
+    attributes = _own_attributes(record)
     return Record(
         source,
         _record_id(_text(record.get("traceId")).lower(), 32, "trace id"),
@@ -113,28 +113,43 @@ def _items(request: dict[str, Any], resources: str, scopes: str, items: str) -> 
     """Yield each span or record with its source; what stands in the place of one is yielded as it is.
 
     Raises:
-        BadBody: `resources` is something else than a list, so that nothing of the body can be kept.
+        BadBody: `resources` is no list, or something else stands in its place, so that nothing of the body
+            can be kept.
     """
     sent = request.get(resources)
     if sent is not None and not isinstance(sent, list):
         raise BadBody("bad_body", f"{resources} must be a list, as in OTLP's JSON.", field=resources)
+    if request and resources not in request:
+        found = ", ".join(sorted(request))[:200]
+        raise BadBody("bad_body", f"The body has no {resources}, but {found}.", field=resources)
     for of_resource in sent or []:
         if not isinstance(of_resource, dict):
             yield _NOWHERE, of_resource
             continue
         resource = _attributes(_object(of_resource.get("resource")).get("attributes"))
-        for of_scope in _listed(of_resource.get(scopes)):
+        for of_scope in _listed(of_resource, scopes, "resource"):
             if not isinstance(of_scope, dict):
                 yield _NOWHERE, of_scope
                 continue
             source = Source(_text(_object(of_scope.get("scope")).get("name")), resource)
-            for item in _listed(of_scope.get(items)):
+            for item in _listed(of_scope, items, "scope"):
                 yield source, item
 
 
-def _listed(value: Any) -> list[Any]:
-    """Return a list's items; what is neither list nor missing is one item that nobody can read."""
-    return value if isinstance(value, list) else [] if value is None else [None]
+def _listed(parent: dict[str, Any], name: str, owner: str) -> list[Any]:
+    """Return the items of a list; what stands in its place (`scope_spans`) is one nobody can read."""
+    value = parent.get(name)
+    if isinstance(value, list):
+        return value
+    return [] if value is None and parent.keys() <= {name, owner, "schemaUrl"} else [None]
+
+
+def _own_attributes(item: dict[str, Any]) -> dict[str, Any]:
+    """Return the attributes of a span or record, by which it may be a call."""
+    pairs = item.get("attributes")
+    if pairs is not None and not isinstance(pairs, list):
+        raise BadItem('attributes must be a list of {"key", "value"}')
+    return _attributes(pairs)
 
 
 def _attributes(pairs: Any) -> dict[str, Any]:

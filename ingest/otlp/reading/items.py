@@ -48,7 +48,11 @@ class Event:
 
 @dataclass(slots=True)
 class Span:
-    """One span. Ids are lower-case hex; `status` is 0 unset, 1 ok, 2 error."""
+    """One span. Ids are lower-case hex; `status` is 0 unset, 1 ok, 2 error.
+
+    Attributes:
+        ended_ns: just before `started_ns` where the end is unknown, so that no latency comes of it.
+    """
 
     source: Source
     trace_id: str
@@ -120,12 +124,11 @@ def collect(sent: Iterable[tuple[Source, Any]], build: Callable[[Any, Source], I
 
 
 def span_times(started_ns: int, ended_ns: int) -> tuple[int, int]:
-    """Return a span's times as they are, if they can be."""
+    """Return a span's times as they are, if they can be; see `Span` for an end that cannot."""
     if not EARLIEST_NS <= started_ns <= LATEST_NS:
         raise BadItem("a span's start must be nanoseconds since 1970")
-    if not started_ns <= ended_ns <= LATEST_NS:
-        raise BadItem("a span must end after its start")
-    return started_ns, ended_ns
+    # The application's clock was set back while it waited, or nobody noted the end: the answer is here.
+    return started_ns, ended_ns if started_ns <= ended_ns <= LATEST_NS else started_ns - 1
 
 
 def record_time(at_ns: int) -> int:
