@@ -120,13 +120,19 @@ _TABLE = FactTable(
 
 def _add_raw_usage(told: dict[str, Any], raw: dict[str, Any]) -> None:
     """Read what logfire's copy of the provider's own object knows beyond the conventions."""
-    asked = {**as_object(raw, "prompt_tokens_details"), **as_object(raw, "input_tokens_details")}
-    answered = {**as_object(raw, "completion_tokens_details"), **as_object(raw, "output_tokens_details")}
-    if "cached_input_tokens" not in told:
-        cached = count_in(raw, "cache_read_input_tokens")
-        told["cached_input_tokens"] = count_in(asked, "cached_tokens") if cached is None else cached
-    if "reasoning_tokens" not in told:
-        told["reasoning_tokens"] = count_in(answered, "reasoning_tokens")
+    cached, reasoning = token_details(raw)
+    told.setdefault("cached_input_tokens", cached)
+    told.setdefault("reasoning_tokens", reasoning)
+
+
+def token_details(usage: dict[str, Any]) -> tuple[int | None, int | None]:
+    """Return the cached input tokens and the reasoning tokens of a provider's own usage object."""
+    asked = {**as_object(usage, "prompt_tokens_details"), **as_object(usage, "input_tokens_details")}
+    answered = {**as_object(usage, "completion_tokens_details"), **as_object(usage, "output_tokens_details")}
+    cached = count_in(usage, "cache_read_input_tokens")
+    if cached is None:
+        cached = count_in(asked, "cached_tokens")
+    return cached, count_in(answered, "reasoning_tokens")
 
 
 def cache_written(attributes: Attributes) -> int:

@@ -7,6 +7,7 @@ JSON of output.value; the first token is an event; a closed stream has no finish
 
 from typing import Any
 
+from ingest.otlp.dialects.genai import as_object, token_details
 from ingest.otlp.facts import Facts, Role
 from ingest.otlp.messages import messages_of
 from ingest.otlp.reading.items import Span
@@ -60,16 +61,21 @@ def read(span: Span) -> tuple[Role, Facts] | None:
         tags=_tags(attributes) or None,
     )
     facts.model = facts.model or name_in(attributes, f"{prefix}.model_name")
-    _add_usage(facts, attributes)
+    _add_usage(facts, attributes, answered)
     _add_ending(facts, span, asked, answered)
     return "whole", facts
 
 
-def _add_usage(facts: Facts, attributes: Attributes) -> None:
+def _add_usage(facts: Facts, attributes: Attributes, answered: dict[str, Any]) -> None:
     facts.input_tokens = count_in(attributes, "llm.token_count.prompt", "decision.token_count.input")
     facts.output_tokens = count_in(attributes, "llm.token_count.completion", "decision.token_count.output")
     facts.cached_input_tokens = count_in(attributes, "llm.token_count.prompt_details.cache_read")
     facts.reasoning_tokens = count_in(attributes, "llm.token_count.completion_details.reasoning")
+    cached, reasoning = token_details(as_object(answered, "usage"))  # a decision's stand here alone
+    if facts.cached_input_tokens is None:
+        facts.cached_input_tokens = cached
+    if facts.reasoning_tokens is None:
+        facts.reasoning_tokens = reasoning
 
 
 def _add_ending(facts: Facts, span: Span, asked: dict[str, Any], answered: dict[str, Any]) -> None:
