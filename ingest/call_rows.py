@@ -9,7 +9,8 @@ missing output alone says nothing: tools are called without one, and an applicat
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Any
 
 import orjson
@@ -111,6 +112,15 @@ class NewCall:
     seq: int = 0
     slice_id: int = 0
 
+    def plain(self) -> tuple[Any, ...]:
+        """Return what is known before the writer's turn, as values that `marshal` can carry."""
+        return _PLAIN(self)
+
+    @classmethod
+    def of_plain(cls, values: tuple[Any, ...]) -> "NewCall":
+        """Return the call whose `plain` these values are."""
+        return cls(*values)
+
     def pack(self) -> None:
         """Pack the texts for a SQLite file; once is enough."""
         if self.text is not None:
@@ -119,6 +129,9 @@ class NewCall:
                 self.text = (packed(sent), *self.text[_INPUT + 1 :])
             if isinstance(answer, str) and len(answer) >= PACKED_CHARS_MIN:
                 self.text = (*self.text[:_OUTPUT], packed(answer), *self.text[_OUTPUT + 1 :])
+
+
+_PLAIN = attrgetter(*(field.name for field in fields(NewCall) if field.name not in ("seq", "slice_id")))
 
 
 class BadText(ValueError):

@@ -7,8 +7,6 @@ commit blocks no thread; the handlers go the short way of `api.door.short_way`.
 """
 
 import asyncio
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import orjson
@@ -20,7 +18,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from api.door.gate import content_type
 from api.errors import Refused
 from ingest.errors import StoreUnavailable, WriterBusy
-from ingest.otlp.intake import Accepted, Prepared
+from ingest.otlp.intake import Accepted, OtlpIntake, Prepared
 from ingest.store import OpenStore
 from ingest.tables import DEFAULT_PROJECT
 from ingest.wire import BadBody
@@ -37,39 +35,38 @@ _RESPONSES: dict[str, tuple[Any, str, str]] = {
 }
 _COUNTED_AS = {"traces": "otlp_spans", "logs": "otlp_log_records"}
 
-Prepare = Callable[..., Prepared]
-
 
 @router.post("/v1/traces")
 @router.post("/api/public/otel/v1/traces", include_in_schema=False)
 async def post_traces(request: Request) -> Response:
     """Keep spans. The response means committed; a call that did not come whole appears a little later."""
-    return await _answer(request, "traces", partial(request.app.state.otlp.prepare_spans, DEFAULT_PROJECT))
+    return await _answer(request, "traces")
 
 
 @router.post("/v1/logs")
 @router.post("/api/public/otel/v1/logs", include_in_schema=False)
 async def post_logs(request: Request) -> Response:
     """Keep the log records that hold a call's content or say how good it was; take and drop all others."""
-    return await _answer(request, "logs", partial(request.app.state.otlp.prepare_records, DEFAULT_PROJECT))
+    return await _answer(request, "logs")
 
 
 @router.post("/v1/metrics")
 @router.post("/api/public/otel/v1/metrics", include_in_schema=False)
 async def post_metrics(request: Request) -> Response:
     """Take metrics and drop them: latencies and tokens are counted from the calls themselves."""
-    return await _answer(request, "metrics", request.app.state.otlp.prepare_metrics)
+    return await _answer(request, "metrics")
 
 
-async def _answer(request: Request, signal: str, prepare: Prepare) -> Response:
+async def _answer(request: Request, signal: str) -> Response:
     state = request.app.state
     kind = content_type(request)
     is_json = kind == JSON
     store: OpenStore = state.store
+    otlp: OtlpIntake = state.otlp
     waiter: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     def begin(body: bytes) -> Prepared:
-        prepared = prepare(body, is_json=is_json)
+        prepared = otlp.prepare(body, otlp.asked(signal, DEFAULT_PROJECT, is_json=is_json))
         if prepared.job is not None:
             store.begin_for(prepared.job, waiter)
         return prepared

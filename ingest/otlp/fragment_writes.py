@@ -4,7 +4,6 @@ Flow: `ingest.otlp.ended` keeps them in the writer's turn; `ingest.otlp.closing`
 `related_rows`, then hands `close_fragments` to the writer.
 """
 
-import hashlib
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
@@ -12,32 +11,12 @@ from sqlalchemy import Connection, bindparam, delete, select, update
 
 from ingest.bulk import among, insert_rows
 from ingest.otlp.facts import Facts, Part
+from ingest.otlp.fragment_values import KEPT, REMEMBERED, Values, values_of
 from ingest.otlp.joining import Row
 from ingest.tables import OtlpFragment, columns
 
 FRAGMENT = columns(OtlpFragment)
 
-Values = tuple[Any, ...]
-#: Columns of an open fragment, in the order of `open_values`; a closed one has `call_seq` beside them.
-KEPT = (
-    "project_id",
-    "trace_id",
-    "span_id",
-    "digest",
-    "role",
-    "parent_span_id",
-    "started_ns",
-    "ended_ns",
-    "instance",
-    "response_id",
-    "pair_key",
-    "facts",
-    "received_at_ms",
-    "due_at_ms",
-)
-_REMEMBERED = (*KEPT, "call_seq")
-#: Stands for the digest of a span that came in a whole trace: sent again, it is compared as any late one.
-_ENDED = "ended"
 #: Fragments that are looked at together, of up to _KEYS_MAX traces; the newest where there are more.
 RELATED_MAX = 20_000
 #: Of the fragments that are closed in one go.
@@ -46,49 +25,14 @@ FACTS_CHARS_MAX = 16 * 1024 * 1024
 _KEYS_MAX = 100
 
 
-def open_values(project_id: int, part: Part, received_at_ms: int, due_at_ms: int) -> Values:
-    """Return the values of KEPT for a fragment that waits."""
-    facts = part.facts.as_json()
-    digest = hashlib.blake2b(f"{part.role} {part.started_ns} {part.ended_ns} ".encode(), digest_size=12)
-    digest.update(facts)
-    return _values(project_id, part, digest.hexdigest(), facts, received_at_ms, due_at_ms)
-
-
-def closed_values(project_id: int, part: Part, received_at_ms: int, call_seq: int | None) -> Values:
-    """Return the values of _REMEMBERED for a span that is told to the end; its texts are the call's."""
-    facts = part.facts.as_json_without_texts()
-    return (*_values(project_id, part, _ENDED, facts, received_at_ms, None), call_seq)
-
-
-def _values(
-    project_id: int, part: Part, digest: str, facts: bytes, received_at_ms: int, due_at_ms: int | None
-) -> Values:
-    return (
-        project_id,
-        part.trace_id,
-        part.span_id,
-        digest,
-        part.role,
-        part.parent_span_id,
-        part.started_ns,
-        part.ended_ns,
-        part.instance,
-        part.facts.response_id if part.role != "content" else None,
-        part.pair_key,
-        facts.decode(),
-        received_at_ms,
-        due_at_ms,
-    )
-
-
 def keep_fragments(connection: Connection, rows: Sequence[Values]) -> None:
     """Write open fragments, each once however often it is sent. Args: rows: values of KEPT."""
     insert_rows(connection, "otlp_fragment", KEPT, rows, "ON CONFLICT DO NOTHING")
 
 
 def keep_remembered(connection: Connection, rows: Sequence[Values]) -> None:
-    """Write closed fragments. Args: rows: values of _REMEMBERED."""
-    insert_rows(connection, "otlp_fragment", _REMEMBERED, rows, "ON CONFLICT DO NOTHING")
+    """Write closed fragments. Args: rows: values of REMEMBERED."""
+    insert_rows(connection, "otlp_fragment", REMEMBERED, rows, "ON CONFLICT DO NOTHING")
 
 
 def due_rows(connection: Connection, now_ms: int, limit: int) -> list[tuple[int, Row]]:
@@ -163,9 +107,9 @@ def close_fragments(
         part = row.part
         if part.role != "content":
             facts = part.facts.as_json_without_texts()
-            values = _values(project_id, part, row.digest, facts, row.received_at_ms, None)
+            values = values_of(project_id, part, row.digest, facts, row.received_at_ms, None)
             left.append((*values, call_seq))
-    insert_rows(connection, "otlp_fragment", _REMEMBERED, left)
+    insert_rows(connection, "otlp_fragment", REMEMBERED, left)
 
 
 def postpone(connection: Connection, waiting: Sequence[tuple[int, int]]) -> None:

@@ -1,8 +1,9 @@
 """OTLP intake: a request's spans or log records become committed fragments; the receipt follows the commit.
 
-Flow: `api.routes.otlp` -> `OtlpIntake.prepare_*` -> `reading`, `dialects` -> one job of the writer (`ended`,
-and `ingest.intake` for what is feedback) -> Accepted. Traces that came whole are calls then; of the other
-fragments `ingest.otlp.closing` makes calls later.
+Flow: `api.routes.otlp` -> `OtlpIntake.asked` -> `ingest.otlp.telling`, here or in the reading process ->
+`OtlpIntake.prepared` -> one job of the writer (`keeping`, and `ingest.intake` for what is feedback) ->
+Accepted. Traces that came whole are calls then; of the other fragments `ingest.otlp.closing` makes calls
+later.
 """
 
 import time
@@ -18,23 +19,14 @@ from ingest.call_rows import SliceKey
 from ingest.group import Job
 from ingest.intake import Intake
 from ingest.latency import SLICES_MAX
-from ingest.otlp.dialects import part_of_record, part_of_span, tells_of_a_call
-from ingest.otlp.ended import KeepSpans, told_whole
-from ingest.otlp.evaluations import EVENT, signals_of_record, signals_of_scores, signals_of_span
-from ingest.otlp.facts import Part
+from ingest.otlp.evaluations import signals_of_scores
 from ingest.otlp.feedback import adopt_signals
-from ingest.otlp.fragment_writes import open_values
-from ingest.otlp.reading import check_metrics, read_records, tell_spans
-from ingest.otlp.reading.items import Read, Span
+from ingest.otlp.keeping import KeepSpans
+from ingest.otlp.telling import Asked, Rows, Summary, told_of, waiting_values
 from ingest.settings import Settings
 from ingest.store import OpenStore, sqlite_path
+from ingest.tables import DEFAULT_PROJECT
 from ingest.wire import ITEMS_MAX, signals_of
-
-#: Why a record that is about a call cannot be kept: it would be acknowledged and never seen again.
-_ABOUT_NOTHING = (
-    "a record of a call's content must stand in a span; an evaluation needs a name, a score or a label, "
-    "and a response or a span that it is about"
-)
 
 
 @dataclass(frozen=True)
@@ -81,15 +73,15 @@ class OtlpIntake:
             BadBody: the body is none; nothing was kept.
             WriterBusy, StoreUnavailable: as `Intake.accept_calls`.
         """
-        return self._written(self.prepare_spans(project_id, body, is_json=is_json))
+        return self._accept("traces", project_id, body, is_json)
 
     def accept_records(self, project_id: int, body: bytes, *, is_json: bool) -> Accepted:
         """Keep those records of an ExportLogsServiceRequest that tell of calls. See `accept_spans`."""
-        return self._written(self.prepare_records(project_id, body, is_json=is_json))
+        return self._accept("logs", project_id, body, is_json)
 
     def accept_metrics(self, body: bytes, *, is_json: bool) -> Accepted:
         """Take an ExportMetricsServiceRequest and keep nothing of it. See `accept_spans`."""
-        return self._written(self.prepare_metrics(body, is_json=is_json))
+        return self._accept("metrics", DEFAULT_PROJECT, body, is_json)
 
     def accept_scores(self, project_id: int, scores: list[Any]) -> int:
         """Keep Langfuse's scores as signals; return how many of them are one. See `accept_spans`."""
@@ -99,60 +91,41 @@ class OtlpIntake:
             self._store.write(partial(_all_of, jobs=jobs))
         return len(signals)
 
-    def prepare_spans(self, project_id: int, body: bytes, *, is_json: bool) -> Prepared:
-        """Turn a request into a job, for a caller that waits for the writer in its own way."""
-        signals: list[dict[str, Any]] = []
+    def asked(self, signal: str, project_id: int, *, is_json: bool) -> Asked:
+        """Return what whoever reads a request must know besides its body.
 
-        def part_of(span: Span) -> Part:
-            signals.extend(signals_of_span(span))
-            return part_of_span(span)
+        Args:
+            signal: traces, logs or metrics.
+        """
+        now_ms = time.time_ns() // 1_000_000
+        return Asked(signal, is_json, project_id, now_ms, now_ms + self._quiet_ms, self._packs)
 
-        read = tell_spans(body, part_of, is_json=is_json)
-        return self._prepared(project_id, read, read.items, signals)
+    def prepared(self, body: bytes, asked: Asked, summary: Summary, rows: Rows | bytes | None) -> Prepared:
+        """Turn a request that was read into a job, for a caller that waits for the writer in its own way.
 
-    def prepare_records(self, project_id: int, body: bytes, *, is_json: bool) -> Prepared:
-        """See `prepare_spans`."""
-        read = read_records(body, is_json=is_json)
-        parts: list[Part] = []
-        signals: list[dict[str, Any]] = []
-        lost = 0
-        for record in read.items:
-            part, found = part_of_record(record), signals_of_record(record)
-            parts += [] if part is None else [part]
-            signals += found
-            if part is None and not found and (record.name == EVENT or tells_of_a_call(record)):
-                lost += 1
-                read.reject(_ABOUT_NOTHING)
-        return self._prepared(project_id, read, parts, signals, lost)
+        Args:
+            rows: those of `ingest.otlp.telling.Told`, or as `marshal` wrote them.
+        """
+        project_id = asked.project_id
+        accepted = Accepted(summary.rejected, tuple(summary.reasons), summary.kept)
+        jobs: list[Job] = [*self._signal_jobs(project_id, summary.signals)]
+        if rows is None:
+            job = partial(_all_of, jobs=jobs) if jobs else None
+            return Prepared(job, lambda _results: accepted)
+        # Of a request without whole traces nothing can be asked again.
+        waiting = partial(waiting_values, body if summary.whole else b"", asked)
+        keep = KeepSpans(project_id, rows, waiting, self._slices[project_id])
+        if jobs:
+            return Prepared(partial(_all_of, jobs=[keep, *jobs]), lambda _results: accepted)
+        return Prepared(keep, partial(self._done, project_id, accepted))
 
-    def prepare_metrics(self, body: bytes, *, is_json: bool) -> Prepared:
-        """See `prepare_spans`."""
-        check_metrics(body, is_json=is_json)
-        return Prepared(None, lambda _result: Accepted(0, ()))
+    def prepare(self, body: bytes, asked: Asked) -> Prepared:
+        """Read a request here and turn it into a job; see `prepared`.
 
-    def _prepared(
-        self,
-        project_id: int,
-        read: Read[Any],
-        parts: Sequence[Part],
-        signals: list[dict[str, Any]],
-        lost: int = 0,
-    ) -> Prepared:
-        """Return the job for what a request tells; `lost` of its items can be attached to no call."""
-        keep: KeepSpans | None = None
-        if parts:
-            now_ms = time.time_ns() // 1_000_000
-            due_at_ms = now_ms + self._quiet_ms
-            ended, others = told_whole(parts, now_ms, packs=self._packs)
-            rows = [open_values(project_id, part, now_ms, due_at_ms) for part in others]
-            keep = KeepSpans(project_id, ended, rows, now_ms, due_at_ms, self._slices[project_id])
-        accepted = Accepted(read.rejected, tuple(read.reasons), len(read.items) - lost)
-        if not signals:
-            return Prepared(keep, partial(self._done, project_id, accepted))
-        jobs: list[Job] = [*self._signal_jobs(project_id, signals)]
-        if keep is not None:
-            jobs.insert(0, keep)
-        return Prepared(partial(_all_of, jobs=jobs), lambda _results: accepted)
+        Raises:
+            BadBody: the body is none.
+        """
+        return self.prepared(body, asked, *told_of(body, asked))
 
     def _done(self, project_id: int, accepted: Accepted, found: dict[SliceKey, int] | None) -> Accepted:
         """Spare the next request the looking up of slices that are now committed."""
@@ -171,7 +144,8 @@ class OtlpIntake:
         if traces:
             yield partial(adopt_signals, project_id=project_id, trace_ids=traces)
 
-    def _written(self, prepared: Prepared) -> Accepted:
+    def _accept(self, signal: str, project_id: int, body: bytes, is_json: bool) -> Accepted:
+        prepared = self.prepare(body, self.asked(signal, project_id, is_json=is_json))
         return prepared.done(None if prepared.job is None else self._store.write(prepared.job))
 
 
