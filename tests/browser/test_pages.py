@@ -19,6 +19,7 @@ from sqlalchemy import Connection, text
 
 from api.routes import pages
 from dashboards import panels
+from dashboards.drawing.render import as_json
 from dashboards.filters import CallsQuery, CasesQuery, LatencyQuery, WeekQuery, WindowQuery, WorstQuery
 from dashboards.pages import (
     alike,
@@ -33,7 +34,6 @@ from dashboards.pages import (
     this_week,
     worst,
 )
-from dashboards.render import as_json
 from outliers.experience.refresh import now_ms
 from outliers.weeks import last_ended, week_of
 from tests.browser.conftest import Site
@@ -274,6 +274,10 @@ def test_a_phone_never_scrolls_sideways(site: Site, empty_site: Site, browser: B
     for url in [site.url + path for path in PAGES] + [f"{empty_site.url}/", f"{empty_site.url}/worst"]:
         opened.goto(url)
         assert opened.evaluate("document.documentElement.scrollWidth") <= 360, url
+        wide = opened.locator(".scroll").evaluate_all(
+            "all => all.filter(one => one.scrollWidth > one.clientWidth + 1).map(one => one.innerText)"
+        )
+        assert wide == [], f"{url}: a table scrolls sideways"
         names = opened.locator("tbody th").evaluate_all("all => all.map(one => one.clientWidth)")
         assert all(width >= 100 for width in names), f"{url}: a row's name stands one letter a line"
     context.close()
