@@ -1,6 +1,6 @@
 """How values read on a page: times, durations, money, shares, counts. Unknown is a word, never a zero.
 
-Used as Jinja filters by `dashboards.render`; each takes None for unknown.
+Used as Jinja filters by `dashboards.drawing.render`; each takes None for unknown.
 """
 
 import math

@@ -16,8 +16,8 @@ from fastapi.routing import APIRoute
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.errors import Refused, refusal_of_fields
+from dashboards.drawing.render import Frame, as_json, render
 from dashboards.forms import Said
-from dashboards.render import Frame, as_json, render
 from ingest.settings import Settings
 from outliers.errors import BadCursor
 

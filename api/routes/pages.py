@@ -23,6 +23,7 @@ from api.routes.page_answers import (
     who_of,
 )
 from api.routes.read import call_not_found
+from dashboards.drawing.render import static_files
 from dashboards.filters import (
     CallsQuery,
     CasesQuery,
@@ -53,7 +54,6 @@ from dashboards.pages import (
 )
 from dashboards.queries.call import seq_of
 from dashboards.queries.person import Per
-from dashboards.render import static_files
 from ingest.settings import Settings
 from ingest.store import Store
 from ingest.tables import DEFAULT_PROJECT

@@ -6,9 +6,9 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from dashboards.dateline import Dateline, dateline
 from dashboards.filters import Window, WindowQuery, window_of
 from dashboards.memory import remembered
+from dashboards.pages.dateline import Dateline, dateline
 from dashboards.panels import Panel, panel
 from dashboards.queries.call import seq_of
 from dashboards.queries.calls import CallLine, lines_by_seq

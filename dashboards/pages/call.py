@@ -6,7 +6,8 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from critic.explaining.explanations import why_no_words
-from dashboards.dateline import Dateline, dateline
+from dashboards.drawing.reasons import why
+from dashboards.pages.dateline import Dateline, dateline
 from dashboards.panels import Panel, panel
 from dashboards.queries import call as queries
 from dashboards.queries.call import (
@@ -19,7 +20,6 @@ from dashboards.queries.call import (
     SignalLine,
 )
 from dashboards.queries.calls import CallLine
-from dashboards.reasons import why
 from dashboards.words import duration, share
 from ingest.settings import Settings
 from ingest.tables import DEFAULT_PROJECT

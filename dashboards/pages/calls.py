@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from dashboards.dateline import Dateline, dateline
 from dashboards.filters import CallsQuery, Window, window_of
+from dashboards.pages.dateline import Dateline, dateline
 from dashboards.panels import Panel, panel
 from dashboards.queries.calls import CallList, Newest, count_calls, list_calls, newest_call
 from dashboards.queries.facets import Facets, facets

@@ -5,9 +5,9 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from dashboards.case_words import Step, next_of, state_of, steps_of
-from dashboards.dateline import Dateline, dateline
+from dashboards.drawing.case_words import Step, next_of, state_of, steps_of
 from dashboards.filters import Window, week_window
+from dashboards.pages.dateline import Dateline, dateline
 from dashboards.panels import Panel, panel
 from dashboards.queries.call import seq_of
 from dashboards.queries.calls import CallLine, Newest, lines_by_seq, newest_call

@@ -6,9 +6,9 @@ from itertools import pairwise
 
 from sqlalchemy import Connection
 
-from dashboards.case_words import verdict_words
-from dashboards.dateline import Dateline, dateline
+from dashboards.drawing.case_words import verdict_words
 from dashboards.filters import CasesQuery
+from dashboards.pages.dateline import Dateline, dateline
 from dashboards.panels import Panel, panel
 from dashboards.queries.calls import Newest, newest_call
 from dashboards.queries.cases import CaseLine, CaseShown, case_lines, case_shown

@@ -5,8 +5,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from dashboards.dateline import Dateline, dateline
 from dashboards.filters import WeekQuery, Window, week_window
+from dashboards.pages.dateline import Dateline, dateline
 from dashboards.panels import Panel, panel
 from dashboards.queries.calls import Newest, newest_call
 from dashboards.words import many

@@ -9,8 +9,8 @@ from critic import drivers
 from critic.drivers.base import Driver
 from critic.queue.plan import Plan
 from critic.spending.prices import load_prices
-from dashboards.dateline import Dateline, dateline
 from dashboards.filters import Window, WindowQuery, window_of
+from dashboards.pages.dateline import Dateline, dateline
 from dashboards.panels import Panel, panel
 from dashboards.queries import critic as queries
 from dashboards.queries.calls import Newest, newest_call

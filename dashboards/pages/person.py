@@ -5,8 +5,9 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from dashboards.dateline import Dateline, dateline
+from dashboards.drawing.reasons import why
 from dashboards.filters import PersonQuery
+from dashboards.pages.dateline import Dateline, dateline
 from dashboards.panels import Panel, panel
 from dashboards.queries.calls import CallList
 from dashboards.queries.person import (
@@ -19,7 +20,6 @@ from dashboards.queries.person import (
     person_did,
     person_weeks,
 )
-from dashboards.reasons import why
 from dashboards.words import many, share
 from ingest.settings import Settings
 from ingest.tables import DEFAULT_PROJECT

@@ -5,8 +5,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from dashboards.dateline import Dateline, dateline
 from dashboards.filters import Window, WindowQuery, window_of
+from dashboards.pages.dateline import Dateline, dateline
 from dashboards.panels import Panel, panel
 from dashboards.queries.agreement import (
     BesidePeople,

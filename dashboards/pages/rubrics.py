@@ -6,8 +6,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from dashboards.dateline import Dateline, dateline
 from dashboards.filters import Window, WindowQuery, window_of
+from dashboards.pages.dateline import Dateline, dateline
 from dashboards.panels import Panel, panel
 from dashboards.queries.rubrics import RubricUse, Version, uses, versions
 from dashboards.words import many, share

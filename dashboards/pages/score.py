@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from critic import drivers
 from critic.queue.calls import calls_by_seq, version_source
-from dashboards.dateline import Dateline, dateline
+from dashboards.pages.dateline import Dateline, dateline
 from dashboards.panels import Panel, panel
 from dashboards.queries import call as queries
 from dashboards.queries.agreement import PeopleWouldSay, people_would_say

@@ -10,12 +10,12 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from dashboards.dateline import Dateline, dateline
+from dashboards.drawing.reasons import why
 from dashboards.filters import Window, WorstQuery, window_of
 from dashboards.memory import remembered
+from dashboards.pages.dateline import Dateline, dateline
 from dashboards.panels import Panel, panel
 from dashboards.queries.calls import CallLine, Newest, lines_by_seq, newest_call
-from dashboards.reasons import why
 from dashboards.words import duration, many, moment, share
 from ingest.settings import Settings
 from ingest.tables import DEFAULT_PROJECT

@@ -11,10 +11,10 @@ import httpx2 as httpx
 import pytest
 from playwright.sync_api import Browser, Page
 
+from dashboards.drawing.render import as_json
+from dashboards.drawing.tail_charts import HEIGHT, WIDTH
 from dashboards.filters import PersonQuery
 from dashboards.pages import person
-from dashboards.render import as_json
-from dashboards.tail_charts import HEIGHT, WIDTH
 from ingest.intake import Intake
 from ingest.tables import DEFAULT_PROJECT
 from ingest.wire import calls_of

@@ -11,9 +11,9 @@ from sqlalchemy import text
 
 from api.cli import main
 from api.routes import rescore
+from dashboards.drawing.render import Frame, render
 from dashboards.filters import WindowQuery
 from dashboards.pages import rubric as rubric_page
-from dashboards.render import Frame, render
 from ingest.intake import Intake
 from ingest.settings import Settings
 from ingest.store import OpenStore

@@ -8,11 +8,11 @@ import orjson
 import pytest
 from sqlalchemy import Connection, text
 
+from dashboards.drawing.render import Frame, as_json, render
 from dashboards.filters import WindowQuery, window_of
 from dashboards.pages import critic as page
 from dashboards.pages import rubrics as rubrics_page
 from dashboards.queries.rubrics import uses
-from dashboards.render import Frame, as_json, render
 from ingest.settings import Settings
 from ingest.store import OpenStore
 from tests.providers.loopback import Fault, running

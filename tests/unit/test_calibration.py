@@ -22,11 +22,11 @@ from critic.trust.calibration import (
     calibrate,
     told,
 )
+from dashboards.drawing.render import Frame, render
 from dashboards.filters import WindowQuery
 from dashboards.pages import rubric as rubric_page
 from dashboards.pages import score as score_page
 from dashboards.queries.agreement import PeopleWouldSay
-from dashboards.render import Frame, render
 from ingest.settings import Settings
 from ingest.store import OpenStore
 from ingest.tables import Label, columns

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboards.case_words import next_of, state_of, steps_of, verdict_explained, verdict_words
-from dashboards.charts import trend
+from dashboards.drawing.case_words import next_of, state_of, steps_of, verdict_explained, verdict_words
+from dashboards.drawing.charts import trend
 from dashboards.queries.cases import CaseShown, Cohort, EventShown, FixShown, PointShown, ProofShown
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)

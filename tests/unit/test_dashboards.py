@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from dashboards import charts, words
+from dashboards import words
+from dashboards.drawing import charts
+from dashboards.drawing.render import STATIC, glued, static_files
 from dashboards.filters import CallsQuery, WindowQuery, window_of
 from dashboards.memory import remembered
-from dashboards.render import STATIC, glued, static_files
 from dashboards.texts import PASSAGE, PASSAGE_END, excerpt, messages_of, passage
 from ingest.store import OpenStore
 from outliers.experience.refresh import keep_progress

@@ -15,9 +15,9 @@ from critic.queue.plan import Plan
 from critic.queue.work import Work
 from critic.working.rereading import Rereading
 from critic.working.taking import Taking
+from dashboards.drawing.render import Frame, render
 from dashboards.filters import WindowQuery
 from dashboards.pages import rubrics as rubrics_page
-from dashboards.render import Frame, render
 from ingest.settings import Settings
 from ingest.store import OpenStore
 from rubrics import load_rubrics

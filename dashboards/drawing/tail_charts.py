@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from dashboards.charts import LogAxis, log_axis
+from dashboards.drawing.charts import LogAxis, log_axis
 from dashboards.queries.latencies import GroupTail, Latencies
 from dashboards.queries.slow_hours import HourShown, HoursOf, SlowHours
 

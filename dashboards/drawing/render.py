@@ -18,13 +18,14 @@ from markupsafe import Markup, escape
 from pydantic_core import to_json
 
 from critic import hostile
-from dashboards import case_words, charts, reasons, tail_charts, words
+from dashboards import words
+from dashboards.drawing import case_words, charts, reasons, tail_charts
 from dashboards.forms import Said
 from dashboards.queries.agreement import LABELS_READ
 from dashboards.queries.rubrics import CALLS_READ
 from outliers.changes import moved_most
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent.parent
 STATIC = HERE / "static"
 
 #: The pages, in the order of the masthead: section, path, name.
