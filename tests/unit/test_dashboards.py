@@ -5,6 +5,7 @@ import math
 import re
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from types import SimpleNamespace
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from dashboards import words
-from dashboards.drawing import charts
+from dashboards.drawing import charts, render
 from dashboards.drawing.render import STATIC, glued, static_files
 from dashboards.filters import CallsQuery, WindowQuery, window_of
 from dashboards.memory import remembered
@@ -234,3 +235,25 @@ def test_a_passage_keeps_the_end_where_a_cut_off_answer_shows(kept: str) -> None
         assert "…" in said
         assert whole.endswith(said.rpartition("… ")[2])
         assert said.endswith(whole.split()[-1][-PASSAGE_END:])
+
+
+def test_answers_that_wait_are_shown_whether_or_not_they_say_why() -> None:
+    """One that is tried again names its reason, one that was not tried yet has none."""
+    rows = [
+        SimpleNamespace(
+            rubric=f"r{number}",
+            status="pending",
+            reason=reason,
+            critic="c",
+            shown=True,
+            local=False,
+            words=None,
+        )
+        for number, reason in enumerate([None, "time-out", None])
+    ]
+    parts = render._environment().get_template("call_parts.html").module
+    said = re.sub(r"<[^>]*>|\s+", " ", str(parts.scores(rows, "/calls/x")))  # type: ignore[attr-defined]
+    assert [group.split() for group in said.split("pending")[1:]] == [
+        [":", "r0", ",", "r2", "c"],
+        [":", "r1", "c:", "time-out"],
+    ]
