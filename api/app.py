@@ -46,6 +46,7 @@ from ingest.errors import StoreUnavailable, WriterBusy
 from ingest.intake import Intake
 from ingest.otlp.intake import OtlpIntake
 from ingest.probe import WriteProbe
+from ingest.reader.process import Reader
 from ingest.settings import Settings
 from ingest.store import OpenStore
 
@@ -57,12 +58,14 @@ def create_app(
     store: OpenStore,
     children: Mapping[str, Running] | None = None,
     restores: Restores | None = None,
+    reader: Reader | None = None,
 ) -> FastAPI:
     """Return the app.
 
     Args:
         children: the server's child processes by name, for /readyz; none are started here.
         restores: the server's; without them it cannot be asked to restore.
+        reader: the reading process; without one every body is read here.
     """
     app = BehindTheGate(
         title="Lowlight",
@@ -83,7 +86,7 @@ def create_app(
     app.state.restores = restores or Restores(None)
     app.state.probe = WriteProbe(store)
     app.state.metrics = metrics_of(store, app.state.children, app.state.drops)
-    app.state.bodies = Bodies()
+    app.state.bodies = Bodies(reader)
     _say_errors_in_one_shape(app)
     app.include_router(intake.router)
     app.include_router(otlp.router)

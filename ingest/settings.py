@@ -111,6 +111,11 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="The same where a part of the call is known to be missing.",
     )
+    reader: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Whether large bodies that wait for one another are read in a process of their own, "
+        "which starts then and ends when idle: `auto` where the server may use two processors.",
+    )
     refresh_s: float = Field(
         30.0,
         gt=0,

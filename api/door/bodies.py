@@ -5,12 +5,13 @@ Flow: `api.routes.intake` -> `Bodies.parsed`: room for the body, then the body, 
 answered 503 with Retry-After, unread.
 
 One thread parses, because Python runs one at a time anyway: eight of them only held eight batches in memory
-and made the writer wait for the interpreter lock behind each.
+and made the writer wait for the interpreter lock behind each. Where bodies wait for that thread, the reading
+process takes them (`ingest.reader`), if their handler knows how to ask it.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeVar
@@ -19,6 +20,7 @@ from starlette.requests import Request
 
 from api.door.gate import WIRE_BYTES_MAX, gunzip, header, packing, read_packed, read_small
 from api.errors import Refused
+from ingest.reader.process import Reader, ReadHere, Unread
 
 T = TypeVar("T")
 
@@ -118,7 +120,10 @@ class Hold:
 class Bodies:
     """Reads and parses bodies within bounds. One per app; used on its event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, reader: Reader | None = None) -> None:
+        """Args: reader: the reading process; without one everything is read here."""
+        self._reader = reader
+        self._parsing = 0
         self._plain = Room(HELD_BYTES_MAX)
         self._packed = Room(PACKED_BYTES_MAX)
         self._unpacking = asyncio.Lock()
@@ -129,8 +134,17 @@ class Bodies:
         """Return an empty hold; leave it in a `finally`."""
         return Hold(self._plain)
 
-    async def parsed(self, request: Request, hold: Hold, parse: Callable[[bytes], T]) -> T:
+    async def parsed(
+        self,
+        request: Request,
+        hold: Hold,
+        parse: Callable[[bytes], T],
+        parse_apart: Callable[[Reader, bytes], Awaitable[T]] | None = None,
+    ) -> T:
         """Return `parse(body)`, run on the loop for a small body and in the parsing thread for a large one.
+
+        Args:
+            parse_apart: does the same in the reading process, which takes large bodies while it runs.
 
         Raises:
             Refused: 413, 415 or 400 as `api.door.gate.read_body`; 503 where there is no room.
@@ -151,7 +165,7 @@ class Bodies:
             hold.keep(len(body))
             if len(body) <= SMALL_BYTES:
                 return parse(body)
-            return await loop.run_in_executor(self._parser, parse, body)
+            return await self._parsed_large(body, parse, parse_apart)
         packed = Hold(self._packed)
         try:
             await packed.take(min(size, WIRE_BYTES_MAX))
@@ -164,4 +178,24 @@ class Bodies:
                 await hold.take(len(body))
         finally:
             packed.leave()
-        return await loop.run_in_executor(self._parser, parse, body)
+        return await self._parsed_large(body, parse, parse_apart)
+
+    async def _parsed_large(
+        self,
+        body: bytes,
+        parse: Callable[[bytes], T],
+        parse_apart: Callable[[Reader, bytes], Awaitable[T]] | None,
+    ) -> T:
+        reader = self._reader
+        if reader is not None and parse_apart is not None and reader.takes(others_wait=self._parsing > 0):
+            try:
+                return await parse_apart(reader, body)
+            except ReadHere:
+                pass
+            except Unread as error:
+                raise Refused(503, "unread", str(error), retry_after_s=error.retry_after_s) from None
+        self._parsing += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._parser, parse, body)
+        finally:
+            self._parsing -= 1

@@ -1,9 +1,10 @@
 """POST /v1/traces, /v1/logs, /v1/metrics: OTLP/HTTP, protobuf and JSON; also under /api/public/otel.
 
-Flow: `api.door.bodies` -> `ingest.otlp.intake` -> the writer -> an Export...ServiceResponse in the type of
-the request, with partial_success where some items were not kept. An error is a google.rpc.Status, as OTLP
-asks; only the gate's own refusals (host, origin) are said in the shape of the other routes. The wait for the
-commit blocks no thread; the handlers go the short way of `api.door.short_way`.
+Flow: `api.door.bodies` -> `ingest.otlp.telling`, here or in the reading process -> `ingest.otlp.intake` ->
+the writer -> an Export...ServiceResponse in the type of the request, with partial_success where some items
+were not kept. An error is a google.rpc.Status, as OTLP asks; only the gate's own refusals (host, origin) are
+said in the shape of the other routes. The wait for the commit blocks no thread; the handlers go the short way
+of `api.door.short_way`.
 """
 
 import asyncio
@@ -19,6 +20,8 @@ from api.door.gate import content_type
 from api.errors import Refused
 from ingest.errors import StoreUnavailable, WriterBusy
 from ingest.otlp.intake import Accepted, OtlpIntake, Prepared
+from ingest.otlp.telling import Summary
+from ingest.reader.process import Reader
 from ingest.store import OpenStore
 from ingest.tables import DEFAULT_PROJECT
 from ingest.wire import BadBody
@@ -66,7 +69,14 @@ async def _answer(request: Request, signal: str) -> Response:
     waiter: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     def begin(body: bytes) -> Prepared:
-        prepared = otlp.prepare(body, otlp.asked(signal, DEFAULT_PROJECT, is_json=is_json))
+        return begun(otlp.prepare(body, otlp.asked(signal, DEFAULT_PROJECT, is_json=is_json)))
+
+    async def begin_apart(reader: Reader, body: bytes) -> Prepared:
+        asked = otlp.asked(signal, DEFAULT_PROJECT, is_json=is_json)
+        summary, rows = await reader.read("otlp", body, tuple(asked))
+        return begun(otlp.prepared(body, asked, Summary(*summary), rows))
+
+    def begun(prepared: Prepared) -> Prepared:
         if prepared.job is not None:
             store.begin_for(prepared.job, waiter)
         return prepared
@@ -75,7 +85,7 @@ async def _answer(request: Request, signal: str) -> Response:
     try:
         if kind not in (PROTOBUF, JSON):
             raise Refused(415, "not_otlp", f"Content-Type is {kind[:100]!r}; send {PROTOBUF} or {JSON}.")
-        prepared = await state.bodies.parsed(request, hold, begin)
+        prepared = await state.bodies.parsed(request, hold, begin, begin_apart)
         accepted = prepared.done(None if prepared.job is None else await waiter)
     except Refused as error:
         code = _INVALID_ARGUMENT if error.status < 500 else _RESOURCE_EXHAUSTED
