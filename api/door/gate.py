@@ -102,8 +102,9 @@ class Gate:
         if scope["method"] in _READING:
             return None
         for name, value in scope["headers"]:
-            if name == b"origin" and not _same_host(value.decode("latin-1").lower(), host):
-                return Refused(403, "foreign_origin", "A page of another origin may not write here.")
+            if name == b"origin" and not _same_host(origin := value.decode("latin-1").lower(), host):
+                said = f"A page of another origin ({origin[:200]}) may not write here; send from your server."
+                return Refused(403, "foreign_origin", said)
         return None
 
 

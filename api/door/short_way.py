@@ -48,6 +48,8 @@ class ShortWay:
             for route in router.routes
             if isinstance(route, Route)
         }
+        # Addresses put together by hand end in a slash as often as not.
+        self._routes |= {f"{path}/": found for path, found in self._routes.items()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or pass the request on."""

@@ -59,6 +59,16 @@ def test_whoever_asks_for_the_headers_alone_gets_them(client: httpx.Client, path
 def test_a_page_of_another_origin_may_not_write(client: httpx.Client, origin: str) -> None:
     answer = client.post("/v1/calls", content=EMPTY, headers={**JSON, "Origin": origin})
     assert refusal(answer) == (403, "foreign_origin")
+    assert origin in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("/v1/calls/", EMPTY), ("/v1/signals/", b'{"signals": []}'), ("/v1/traces/", b"{}")],
+)
+def test_an_address_may_end_in_a_slash(client: httpx.Client, path: str, body: bytes) -> None:
+    """Without a redirect, which many clients follow with a GET or not at all."""
+    assert client.post(path, content=body, headers=JSON).status_code == 200
 
 
 def test_our_own_pages_may_write(client: httpx.Client, service_url: str) -> None:
