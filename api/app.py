@@ -7,12 +7,14 @@ store, settings, intake, what clients dropped, and the child processes where thi
 import logging
 import platform
 import sqlite3
+from collections import defaultdict
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
@@ -52,6 +54,22 @@ from ingest.store import OpenStore
 
 log = logging.getLogger(__name__)
 
+#: In the order in which they are asked whether a request is theirs.
+_ROUTES = (
+    intake,
+    otlp,
+    langfuse,
+    reports,
+    rescore,
+    explain,
+    read,
+    cases,
+    experience,
+    restore,
+    case_forms,
+    pages,
+)
+
 
 def create_app(
     settings: Settings,
@@ -88,24 +106,26 @@ def create_app(
     app.state.metrics = metrics_of(store, app.state.children, app.state.drops)
     app.state.bodies = Bodies(reader)
     _say_errors_in_one_shape(app)
-    app.include_router(intake.router)
-    app.include_router(otlp.router)
-    app.include_router(langfuse.router)
-    app.include_router(reports.router)
-    app.include_router(rescore.router)
-    app.include_router(explain.router)
-    app.include_router(read.router)
-    app.include_router(cases.router)
-    app.include_router(experience.router)
-    app.include_router(restore.router)
-    app.include_router(case_forms.router)
-    app.include_router(pages.router)
+    for routes in _ROUTES:
+        app.include_router(routes.router)
     _add_operations(app)
     document(app)
     app.put_behind(
         allowed_hosts(settings.allowed_hosts), app.state.metrics.request, short=[intake.router, otlp.router]
     )
     return app
+
+
+def _methods_by_path() -> dict[str, str]:
+    """Return what is answered at each path, as the header Allow says it: several routes may share a path."""
+    methods: dict[str, set[str]] = defaultdict(set)
+    for routes in _ROUTES:
+        for route in routes.router.routes:
+            if isinstance(route, APIRoute):
+                methods[route.path] |= route.methods or set()
+    # The gate answers HEAD wherever GET is answered.
+    heads = {path: {"HEAD"} if "GET" in found else set() for path, found in methods.items()}
+    return {path: ", ".join(sorted(found | heads[path])) for path, found in methods.items()}
 
 
 def _add_operations(app: FastAPI) -> None:
@@ -159,6 +179,8 @@ def _say_errors_in_one_shape(app: FastAPI) -> None:
     async def _invalid(_request: Request, error: RequestValidationError) -> Response:
         return refusal_of_fields(error.errors()).response()
 
+    methods = _methods_by_path()
+
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
         words = {
@@ -166,8 +188,15 @@ def _say_errors_in_one_shape(app: FastAPI) -> None:
             405: f"{request.method} is not answered at {request.url.path}.",
         }
         message = words.get(error.status_code, error.detail)
+        if request.method == "POST" and error.status_code in words:
+            message += (
+                " Calls are sent to /v1/calls, OpenTelemetry's spans and logs to /v1/traces and /v1/logs."
+            )
         refused = Refused(error.status_code, f"http_{error.status_code}", message)
         response = error_page(request, refused) if wants_page(request) else refused.response()
         for name, value in (error.headers or {}).items():
             response.headers[name] = value
+        if error.status_code == 405:
+            path = getattr(request.scope.get("route"), "path", "")
+            response.headers["Allow"] = methods.get(path) or response.headers.get("Allow", "GET, HEAD")
         return response
