@@ -28,6 +28,13 @@ def cursor_of(connection: Connection) -> Any:
     return connection.connection.cursor()
 
 
+def execute(connection: Connection, query: str, values: Sequence[Any] = ()) -> Any:
+    """Run one statement by the driver's own cursor, a `?` for each value; return the cursor."""
+    cursor = cursor_of(connection)
+    cursor.execute(query.replace("?", _mark(connection)), values)
+    return cursor
+
+
 def insert_rows(
     connection: Connection,
     table: str,

@@ -13,8 +13,8 @@ import orjson
 from sqlalchemy import Connection, insert, select, update
 
 from ingest.call_rows import CALL_COLUMNS, TEXT_COLUMNS, NewCall, SliceKey
-from ingest.call_writes import OTHER_KEY, count_latencies, see_users, slice_ids
-from ingest.latency import bucket_of, per_output_token_ms
+from ingest.call_writes import OTHER_KEY, see_users, slice_ids
+from ingest.counting import Latencies, add_counts, counted_through
 from ingest.signal_writes import resolve_waiting
 from ingest.tables import Call, CallText, Slice, Todo, columns
 from ingest.wire import TAGS_MAX
@@ -76,7 +76,7 @@ def fill_calls(connection: Connection, project_id: int, late: Sequence[tuple[int
             values |= {"outcome": told.outcome} if told.outcome == "aborted" else {}
         if values:
             connection.execute(update(CALL).where(CALL.c.seq == seq).values(values))
-            _count(connection, kept, {**kept, **values}, told)
+            _count(connection, kept, {**kept, **values})
             _introduce(connection, project_id, {**kept, **values}, values, told)
         if _fill_texts(connection, seq, told):
             connection.execute(insert(TODO).values(call_seq=seq, reason="text"))
@@ -129,34 +129,28 @@ def _in_its_slice(
         return kept
     key: SliceKey = tuple(old or new for old, new in zip(known, told.slice_key, strict=True))  # type: ignore[assignment]
     slice_id = slice_ids(connection, project_id, {key})[key]
-    told.outcome, told.started_at_ms = kept["outcome"], kept["started_at_ms"]
-    told.counted = _measures(kept)
-    for moved_to, sign in ((kept["slice_id"], -1), (slice_id, 1)):
-        told.slice_id, told.weight = moved_to, 1 / kept["sample_rate"]
-        count_latencies(connection, [told], sign)
+    moved = {**kept, "slice_id": slice_id}
+    told.slice_id = slice_id
+    if kept["seq"] <= counted_through(connection):
+        add_counts(connection, [(_latencies(kept), None)], -1)
+        add_counts(connection, [(_latencies(moved), None)])
     connection.execute(update(CALL).where(CALL.c.seq == kept["seq"]).values(slice_id=slice_id))
-    return {**kept, "slice_id": slice_id}
+    return moved
 
 
-def _count(connection: Connection, before: dict[str, Any], after: dict[str, Any], told: NewCall) -> None:
-    """Count the measures that have become known."""
-    known = {measure for measure, _bucket in _measures(before)}
-    told.counted = [pair for pair in _measures(after) if pair[0] not in known]
-    told.outcome, told.started_at_ms = after["outcome"], after["started_at_ms"]
-    told.weight = 1 / after["sample_rate"]
-    count_latencies(connection, [told])
+def _count(connection: Connection, before: dict[str, Any], after: dict[str, Any]) -> None:
+    """Bring what was counted of a call up to its row, unless the whole call is still to be counted."""
+    if after["seq"] > counted_through(connection):
+        return
+    old, new = _latencies(before), _latencies(after)
+    counted, counts = old.measures(), new.measures()
+    # A failed call has been counted as slower than any until its latency is known.
+    add_counts(connection, [(old, [pair for pair in counted if pair not in counts])], -1)
+    add_counts(connection, [(new, [pair for pair in counts if pair not in counted])])
 
 
-def _measures(call: dict[str, Any]) -> list[tuple[str, int]]:
-    """Return (measure, bucket) of a call's row, as `ingest.call_rows` counts them."""
-    per_token_ms = per_output_token_ms(call["latency_ms"], call["first_token_ms"], call["output_tokens"])
-    latencies = (
-        # A failed call without a latency has been counted as slower than any.
-        ("total", 0.0 if call["latency_ms"] is None and call["outcome"] == "failed" else call["latency_ms"]),
-        ("first_token", call["first_token_ms"]),
-        ("per_output_token", per_token_ms),
-    )
-    return [(measure, bucket_of(ms)) for measure, ms in latencies if ms is not None]
+def _latencies(call: dict[str, Any]) -> Latencies:
+    return Latencies(*(call[name] for name in Latencies._fields))
 
 
 def _introduce(

@@ -15,7 +15,6 @@ from typing import Any
 
 import orjson
 
-from ingest.latency import OVER, bucket_of, per_output_token_ms
 from ingest.packing import PACKED_CHARS_MIN, packed
 from ingest.texts import KeptText, kept_context, kept_messages, kept_text
 from ingest.wire import Call, epoch_ms
@@ -91,8 +90,6 @@ class NewCall:
         id: the caller's, `trace_id:span_id`, or a new UUIDv7.
         row: values of CALL_COLUMNS.
         text: values of TEXT_COLUMNS; None where no text was sent.
-        counted: (measure, bucket) of each latency that is known.
-        weight: how many calls it stands for, 1 / sample_rate.
         seq, slice_id: given by the writer.
     """
 
@@ -107,8 +104,6 @@ class NewCall:
     span_id: str | None
     row: tuple[Any, ...]
     text: tuple[Any, ...] | None
-    counted: list[tuple[str, int]]
-    weight: float
     seq: int = 0
     slice_id: int = 0
 
@@ -190,7 +185,6 @@ def new_call(call: Call, received_at_ms: int, replaced: frozenset[str] = frozens
         as_json(call.tags),
         as_json(call.tools),
     )
-    output_tokens = usage.output_tokens if usage is not None else None
     return NewCall(
         id=call_id,
         slice_key=(
@@ -210,8 +204,6 @@ def new_call(call: Call, received_at_ms: int, replaced: frozenset[str] = frozens
         span_id=call.span_id,
         row=row,
         text=text,
-        counted=counted_latencies(call.latency_ms, call.first_token_ms, output_tokens, outcome),
-        weight=1 / call.sample_rate,
     )
 
 
@@ -243,23 +235,6 @@ def outcome_of(finish_reason: str | None) -> str:
         return "answered"
     reason = finish_reason.lower()
     return "aborted" if reason in ABORTED else "failed" if reason in FAILED else "answered"
-
-
-def counted_latencies(
-    latency_ms: float | None, first_token_ms: float | None, output_tokens: int | None, outcome: str
-) -> list[tuple[str, int]]:
-    """Return (measure, bucket) of each latency that is known."""
-    counted = []
-    if latency_ms is not None:
-        counted.append(("total", bucket_of(latency_ms)))
-    elif outcome == "failed":
-        counted.append(("total", OVER))  # slower than any, whenever it failed
-    if first_token_ms is not None:
-        counted.append(("first_token", bucket_of(first_token_ms)))
-        per_token_ms = per_output_token_ms(latency_ms, first_token_ms, output_tokens)
-        if per_token_ms is not None:
-            counted.append(("per_output_token", bucket_of(per_token_ms)))
-    return counted
 
 
 def as_json(value: Any) -> str | None:

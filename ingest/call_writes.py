@@ -1,8 +1,8 @@
 """The writer's jobs for calls: find what is new, number it, write it with all that hangs on it.
 
-Flow: `ingest.one_call`, `ingest.otlp` -> `keep_calls` with prepared rows -> call, call_text, todo,
-latency_count, end_user, and the signals that waited. Everything is written once per new call, in the
-transaction that makes it new: a call that comes again changes nothing.
+Flow: `ingest.one_call`, `ingest.otlp` -> `keep_calls` with prepared rows -> call, call_text, todo, end_user,
+and the signals that waited. Everything is written once per new call, in the transaction that makes it new: a
+call that comes again changes nothing. Its latencies are counted a moment later (`ingest.counting`).
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,13 +10,11 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, func, insert, select
 
-from ingest.bulk import cursor_of, insert_rows, without_empty
+from ingest.bulk import cursor_of, execute, insert_rows, without_empty
 from ingest.call_rows import CALL_COLUMNS, RARE_COLUMNS, TEXT_COLUMNS, NewCall, SliceKey
 from ingest.latency import OTHER_SLICE, SLICES_MAX
 from ingest.signal_writes import resolve_waiting
 from ingest.tables import Slice, columns
-
-HOUR_MS = 3_600_000
 
 SLICE = columns(Slice)
 
@@ -78,7 +76,6 @@ def keep_calls(
     texts = [(call.seq, *call.text) for call in fresh if call.text is not None]
     insert_rows(connection, "call_text", ("call_seq", *TEXT_COLUMNS), texts)
     insert_rows(connection, "todo", ("call_seq", "reason"), [(call.seq, "new") for call in fresh])
-    count_latencies(connection, fresh)
     see_users(connection, project_id, fresh)
     resolve_waiting(connection, project_id, fresh)
     return Kept(len(fresh), found)
@@ -98,11 +95,20 @@ def _those_taken(connection: Connection, calls: Sequence[NewCall], first: int) -
     return fresh
 
 
+_LAST_SEQS = (
+    "SELECT coalesce(max(seq), 0) FROM call "
+    "UNION ALL SELECT coalesce(max(through_seq), 0) FROM latency_counted"
+)
+
+
 def _first_free_seq(connection: Connection) -> int:
-    """The `seq` of the next call; there is one writer, so nobody else can take it."""
-    cursor = cursor_of(connection)
-    cursor.execute("SELECT coalesce(max(seq), 0) + 1 FROM call")
-    return int(cursor.fetchone()[0])
+    """The `seq` of the next call; there is one writer, so nobody else can take it.
+
+    Above all that were counted, too: were the newest calls deleted, one under a number of theirs would pass
+    for counted.
+    """
+    (kept,), (counted,) = execute(connection, _LAST_SEQS).fetchall()
+    return int(max(kept, counted)) + 1
 
 
 def slice_ids(connection: Connection, project_id: int, keys: Iterable[SliceKey]) -> dict[SliceKey, int]:
@@ -141,30 +147,6 @@ def _new_slice(connection: Connection, project_id: int, key: SliceKey) -> int:
     names = dict(zip(_SLICE_FIELDS, key, strict=True))
     made = insert(SLICE).values(project_id=project_id, **names).returning(SLICE.c.id)
     return int(connection.execute(made).scalar_one())
-
-
-_ADD_COUNT = """
-ON CONFLICT (slice_id, hour, measure, outcome, bucket) DO UPDATE
-SET n = latency_count.n + excluded.n, weight = latency_count.weight + excluded.weight"""
-
-
-def count_latencies(connection: Connection, calls: Sequence[NewCall], sign: int = 1) -> None:
-    """Add what each call's `counted` says to the latencies of its slice, hour and outcome.
-
-    Args:
-        sign: -1 takes away what was added before.
-    """
-    counts: dict[tuple[int, str, int, str, int], tuple[int, float]] = {}
-    for call in calls:
-        hour = call.started_at_ms // HOUR_MS
-        for measure, bucket in call.counted:
-            key = (call.slice_id, measure, hour, call.outcome, bucket)
-            n, weight = counts.get(key, (0, 0.0))
-            counts[key] = (n + sign, weight + sign * call.weight)
-    # In the order of the table's own key, so that neighbours find their page at hand.
-    rows = [(*key, *counts[key]) for key in sorted(counts)]
-    columns = ("slice_id", "measure", "hour", "outcome", "bucket", "n", "weight")
-    insert_rows(connection, "latency_count", columns, rows, _ADD_COUNT)
 
 
 _KEEP_FIRST = """

@@ -1,7 +1,7 @@
 """Latencies as counts in buckets: quantiles of any window by SUM, whatever the database.
 
-Flow: a new call's row -> `bucket_of` -> rows of `latency_count`; outliers sum `n` by bucket and read a
-quantile back with `value_ms`. Latencies are milliseconds.
+Flow: a call's row -> `counted_latencies` -> `ingest.counting` -> rows of `latency_count`; outliers sum `n` by
+bucket and read a quantile back with `value_ms`. Latencies are milliseconds.
 
 The buckets are those of an OpenTelemetry exponential histogram at scale 5 (32 to a doubling, base
 2^(1/32) = 1.0219): bucket b holds the latencies in (2^(b/32), 2^((b+1)/32)]. `value_ms` is the point whose
@@ -79,3 +79,20 @@ def per_output_token_ms(
     if latency_ms is None or first_token_ms is None or output_tokens is None or output_tokens < 2:
         return None
     return max(0.0, latency_ms - first_token_ms) / (output_tokens - 1)
+
+
+def counted_latencies(
+    latency_ms: float | None, first_token_ms: float | None, output_tokens: int | None, outcome: str
+) -> list[tuple[str, int]]:
+    """Return (measure, bucket) of each latency of a call that is known."""
+    counted = []
+    if latency_ms is not None:
+        counted.append(("total", bucket_of(latency_ms)))
+    elif outcome == "failed":
+        counted.append(("total", OVER))  # slower than any, whenever it failed
+    if first_token_ms is not None:
+        counted.append(("first_token", bucket_of(first_token_ms)))
+        per_token_ms = per_output_token_ms(latency_ms, first_token_ms, output_tokens)
+        if per_token_ms is not None:
+            counted.append(("per_output_token", bucket_of(per_token_ms)))
+    return counted

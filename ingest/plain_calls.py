@@ -16,7 +16,6 @@ from ingest.call_rows import (
     BadText,
     NewCall,
     as_json,
-    counted_latencies,
     id_of,
     kept_of,
     not_ahead,
@@ -129,8 +128,6 @@ def _new_call(call: dict[str, Any], received_at_ms: int) -> NewCall:
         span_id,
         row,
         text,
-        counted_latencies(latency_ms, first_token_ms, counts[2], outcome),
-        1 / sample_rate,
     )
 
 

@@ -6,6 +6,7 @@ same door through `ingest.doors`.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -18,7 +19,8 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.pool import NullPool
 
 from ingest.bulk import cursor_of
-from ingest.errors import BadSettings
+from ingest.counting import any_to_count, count_new_calls
+from ingest.errors import BadSettings, IngestError
 from ingest.packing import teach
 from ingest.settings import without_password
 from ingest.writer import Writer
@@ -26,7 +28,13 @@ from ingest.writer import Writer
 #: Prepared statements that the writer keeps: those of `ingest.bulk` for a few rows of each table, and others.
 STATEMENTS_MAX = 512
 
+#: Times that a reader of the latency counts has them brought up to the calls; more than one only where rows
+#: were put past the writer.
+CATCH_UPS_MAX = 50
+
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 class Store(Protocol):
@@ -50,7 +58,7 @@ class OpenStore:
     def __init__(self, database_url: str) -> None:
         self.database_url = database_url
         self._readers = reading_engine(database_url)
-        self._writer = Writer(writing_engine(database_url))
+        self._writer = Writer(writing_engine(database_url), put_off=count_new_calls)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -79,6 +87,26 @@ class OpenStore:
         """Finish the writes in hand, then close every connection."""
         self._writer.close()
         self._readers.dispose()
+
+
+@contextmanager
+def read_counted(store: Store) -> Iterator[Connection]:
+    """Like `store.read()`, for readers of latency_count: every call acknowledged before is counted there.
+
+    Where the database cannot be written now they find the counts as they are: up to half a second old.
+    """
+    for _time in range(CATCH_UPS_MAX):
+        with store.read() as connection:
+            if not any_to_count(connection):
+                break
+        try:
+            if not store.write(count_new_calls):
+                break
+        except IngestError as error:
+            log.warning("the newest calls are not among the latencies yet: %s", error)
+            break
+    with store.read() as connection:
+        yield connection
 
 
 def sqlite_path(database_url: str) -> Path | None:

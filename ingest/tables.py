@@ -267,6 +267,16 @@ class LatencyCount(SQLModel, table=True):
     weight: float
 
 
+class LatencyCounted(SQLModel, table=True):
+    """How far `latency_count` is: every call up to `through_seq` is counted in it, none behind. One row."""
+
+    __tablename__ = "latency_counted"
+    __table_args__ = (CheckConstraint("id = 1", name="one_latency_counted"),)
+
+    id: int = Field(default=1, primary_key=True)
+    through_seq: int = Field(sa_type=Seq)
+
+
 class Todo(SQLModel, table=True):
     """Work for the critic: intake writes it in the call's own transaction and knows no critic."""
 

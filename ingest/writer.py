@@ -2,7 +2,8 @@
 
 It takes whatever is waiting, at once; it never waits for more (a timed window of 10 ms capped eight
 clients at 720 calls/s; without it 15,000) and never splits a job. `ingest.group` runs them so that one that
-fails takes none of its neighbours with it. A result is handed back after the commit.
+fails takes none of its neighbours with it. A result is handed back after the commit. What jobs leave to be
+done a moment later (`ingest.counting`) is done while nobody waits, or twice a second.
 """
 
 import asyncio
@@ -30,6 +31,10 @@ WAITING_MAX = 256
 GROUP_MAX = 64
 #: Rows changed, some thousand pages of a write-ahead log, after which it is worth a copy into the file.
 CHECKPOINT_ROWS = 4_000
+#: Without a job for so long the writer rests, and does what was put off ...
+REST_S = 0.05
+#: ... which waits no longer than this, jobs or no jobs; and so long where the database did not take it.
+PUT_OFF_S, PUT_OFF_AGAIN_S = 0.5, 5.0
 
 
 class WriteFailure(NamedTuple):
@@ -67,8 +72,18 @@ class Writer:
         observe: told of every group, in the writer's thread; must be quick and never raise.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, put_off: Callable[[Connection], bool] | None = None) -> None:
+        """Start the thread.
+
+        Args:
+            put_off: what to do some time after jobs were written, in a transaction of its own; returns
+                whether there is more of it.
+        """
         self._engine = engine
+        self._put_off = put_off
+        #: by when, on the clock of `time.monotonic`, it must be done; None where there is nothing
+        self._put_off_until_s: float | None = None
+        self._put_off_failed = False
         self.last_refusal: WriteFailure | None = None
         self.last_commit_s: float | None = None
         self.observe: Callable[[Group], None] | None = None
@@ -150,7 +165,11 @@ class Writer:
         stopping = False
         while not stopping:
             group: list[tuple[Job, Waiter]] = []
-            taken = self._waiting.get()
+            try:
+                taken = self._waiting.get(timeout=self._rest_s())
+            except queue.Empty:
+                connection = self._catch_up(connection)
+                continue
             while taken is not None:
                 group.append(taken)
                 if len(group) == GROUP_MAX:
@@ -164,6 +183,10 @@ class Writer:
                 self._began_s = time.monotonic()
                 connection = self._commit(connection, group)
                 self._began_s = None
+            if self._put_off_until_s is not None and time.monotonic() > self._put_off_until_s:
+                connection = self._catch_up(connection)
+        while self._put_off_until_s is not None and not self._put_off_failed:
+            connection = self._catch_up(connection)
         if connection is not None:
             connection.close()
         self._engine.dispose()
@@ -189,9 +212,38 @@ class Writer:
             return None
         self._learn([outcome.failure for outcome in outcomes])
         hand_out(outcomes)
+        if self._put_off is not None and self._put_off_until_s is None:
+            self._put_off_until_s = time.monotonic() + PUT_OFF_S
         if self._waiting.empty():
             self._checkpoint(connection)
         return connection
+
+    def _catch_up(self, connection: Connection | None) -> Connection | None:
+        """Do what was put off, or a part of it; a database that does not take it is asked again later."""
+        assert self._put_off is not None
+        try:
+            connection = connection or self._engine.connect()
+            with connection.begin():
+                more = self._put_off(connection)
+        except Exception as error:
+            log.warning("what a write left to be done waits on: %s", cause(error))
+            self._put_off_until_s = time.monotonic() + PUT_OFF_AGAIN_S
+            self._put_off_failed = True
+            if connection is not None:
+                connection.close()
+            return None
+        self._put_off_failed = False
+        if not more:
+            self._put_off_until_s = None
+        return connection
+
+    def _rest_s(self) -> float | None:
+        """How long to wait for a job before what was put off is done; None for ever."""
+        if self._put_off_until_s is None:
+            return None
+        if self._put_off_failed:
+            return max(REST_S, self._put_off_until_s - time.monotonic())
+        return REST_S
 
     def _checkpoint(self, connection: Connection) -> None:
         """Copy SQLite's log into the file while nobody waits.

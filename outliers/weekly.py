@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection, delete, select
 
 from ingest.settings import Settings
-from ingest.store import Store
+from ingest.store import Store, read_counted
 from ingest.tables import Project, columns
 from outliers.casework.cases import leading_cohort, nominate
 from outliers.causes.tail_causes import TailCauses, find_causes, keep_causes
@@ -110,7 +110,7 @@ def compute_week(store: Store, settings: Settings, project_id: int, week: Week, 
         for one in _described(store, settings, calls, [*found, *lasting])
     ]
     tail = _described(store, settings, calls, discover(calls, about_tail(calls)))
-    with store.read() as connection:
+    with read_counted(store) as connection:
         counts = read_counts(connection, project_id, week)
     causes = find_causes(store, project_id, calls, zone)
     return WeekResults(week, bad, tail, changes, causes, find_spells(counts, week, zone))

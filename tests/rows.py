@@ -11,9 +11,8 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select
 
 from critic.tables import GuardReading, RubricVersion, Score
-from ingest.latency import OVER, bucket_of
-from ingest.tables import Call, CallText, EndUser, LatencyCount, Project, Signal, Slice, columns
-from ingest.upsert import upsert
+from ingest.counting import count_new_calls
+from ingest.tables import Call, CallText, EndUser, Project, Signal, Slice, columns
 from outliers.frame import READ, Columns, WeekCalls
 from outliers.weeks import Week
 
@@ -35,7 +34,6 @@ def put_calls(connection: Connection, calls: Iterable[dict[str, Any]], project_i
     }
     first = connection.execute(select(func.max(columns(Call).c.seq))).scalar() or 0
     rows: dict[type, list[dict[str, Any]]] = {t: [] for t in (Call, CallText, GuardReading, Signal)}
-    counts: dict[tuple[int, int, str, str, int], list[float]] = {}
     first_seen: dict[str, int] = {}
     seqs = []
     for seq, sent in enumerate(calls, first + 1):
@@ -51,13 +49,6 @@ def put_calls(connection: Connection, calls: Iterable[dict[str, Any]], project_i
             **dict.fromkeys(_CALL_FIELDS - {"seq", "project_id", "id", "slice_id", "received_at_ms"}),
         }
         rows[Call].append(filled | {name: value for name, value in call.items() if name in _CALL_FIELDS})
-        if call["latency_ms"] is not None or call["outcome"] == "failed":
-            bucket = OVER if call["latency_ms"] is None else bucket_of(call["latency_ms"])
-            cell = counts.setdefault(
-                (slice_id, call["started_at_ms"] // HOUR_MS, "total", call["outcome"], bucket), [0, 0.0]
-            )
-            cell[0] += 1
-            cell[1] += 1 / call["sample_rate"]
         if call.get("user_id"):
             seen = first_seen.get(call["user_id"], call["started_at_ms"])
             first_seen[call["user_id"]] = min(seen, call.get("first_seen_at_ms", call["started_at_ms"]))
@@ -92,14 +83,8 @@ def put_calls(connection: Connection, calls: Iterable[dict[str, Any]], project_i
     for table, many in rows.items():
         if many:
             connection.execute(insert(columns(table)), many)
-    if counts:
-        names = ("slice_id", "hour", "measure", "outcome", "bucket")
-        add = upsert(connection, columns(LatencyCount))
-        sums = {name: columns(LatencyCount).c[name] + add.excluded[name] for name in ("n", "weight")}
-        connection.execute(
-            add.on_conflict_do_update(index_elements=list(names), set_=sums),
-            [dict(zip(names, at, strict=True), n=n, weight=weight) for at, (n, weight) in counts.items()],
-        )
+    while count_new_calls(connection):
+        pass
     if first_seen:
         connection.execute(
             insert(columns(EndUser)).prefix_with("or ignore"),

@@ -55,7 +55,7 @@ from dashboards.pages import (
 from dashboards.queries.call import seq_of
 from dashboards.queries.person import Per
 from ingest.settings import Settings
-from ingest.store import Store
+from ingest.store import Store, read_counted
 from ingest.tables import DEFAULT_PROJECT
 
 _KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml", ".txt": "text/plain"}
@@ -288,7 +288,7 @@ def case_page(
     request: Request, week: str, store: Store, settings: Settings, said: Said, status: int = 200
 ) -> Response:
     """Answer with a week's case, as HTML or as its twin; `said` fills in its forms."""
-    with store.read() as connection:
+    with read_counted(store) as connection:
         page = case.build(connection, settings, week, datetime.now(UTC))
     if is_twin(request):
         return as_twin(page)
@@ -324,7 +324,7 @@ def _page(
     request: Request, store: Store, settings: Settings, section: str, of: Any, asked: Any, search: str = ""
 ) -> Response:
     """Build one page's context and answer with it as HTML, or as JSON where its twin was asked for."""
-    with store.read() as connection:
+    with read_counted(store) as connection:
         page = of.build(connection, settings, asked, datetime.now(UTC))
     template = f"{of.__name__.rpartition('.')[2]}.html"
     return page_or_twin(request, settings, template, page, section, search)

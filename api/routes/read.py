@@ -41,6 +41,7 @@ from dashboards.queries.freshness import CriticWork, critic_work
 from dashboards.queries.latencies import Latencies, latencies
 from dashboards.queries.slow_causes import WeekTails, causes_by_week
 from ingest.settings import Settings
+from ingest.store import read_counted
 from ingest.tables import DEFAULT_PROJECT
 from outliers.cohorts.alike import Alike, alike, alike_window
 from outliers.errors import BadCursor, UnknownGrouping
@@ -236,7 +237,7 @@ def get_latency(asked: Annotated[LatencyQuery, Query()], store: StoreDep, settin
     Groups are by one field or by several, `group_by=model,environment,hour`.
     """
     window = window_of(asked, settings.zone, datetime.now(UTC))
-    with store.read() as connection, time_limit(connection, ROUTE_TIME_LIMIT_S):
+    with read_counted(store) as connection, time_limit(connection, ROUTE_TIME_LIMIT_S):
         return latencies(
             connection,
             DEFAULT_PROJECT,
@@ -253,7 +254,7 @@ def get_latency_hours(
 ) -> Heat:
     """Each group's p50 and p95 in every hour of the window; by day where it has more than 22 days."""
     window = window_of(asked, settings.zone, datetime.now(UTC))
-    with store.read() as connection, time_limit(connection, ROUTE_TIME_LIMIT_S):
+    with read_counted(store) as connection, time_limit(connection, ROUTE_TIME_LIMIT_S):
         try:
             return latency_by_hour(
                 connection,

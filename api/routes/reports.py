@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query
 from api.deps import SettingsDep, StoreDep
 from api.errors import Refused
 from api.reporting.report import progress_of, report_of
+from ingest.store import read_counted
 from outliers.errors import UnknownWeek
 
 router = APIRouter(prefix="/v1", tags=["read"])
@@ -23,7 +24,7 @@ def get_report(
 ) -> dict[str, Any]:
     """A week's case, findings, worst users and tail, and how far critic and outliers are."""
     try:
-        with store.read() as connection:
+        with read_counted(store) as connection:
             return report_of(connection, settings, week)
     except UnknownWeek as error:
         raise Refused(422, "unknown_week", str(error), field="week") from None

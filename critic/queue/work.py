@@ -19,7 +19,7 @@ from critic.queue.rows import Finished, Retry
 from critic.spending.budget import Spend
 from critic.spending.money import Money
 from ingest.errors import IngestError, StoreUnavailable, WriterBusy
-from ingest.store import Store
+from ingest.store import Store, read_counted
 
 T = TypeVar("T")
 #: What a lane hands in.
@@ -63,11 +63,15 @@ class Work:
         self._outbox: asyncio.Queue[HandedIn | None] = asyncio.Queue()
         self._unwritten: list[HandedIn] = []
 
-    async def read(self, query: Callable[[Connection], T]) -> T:
-        """Return `query(connection)` on a short read-only connection, in a thread."""
+    async def read(self, query: Callable[[Connection], T], *, counted: bool = False) -> T:
+        """Return `query(connection)` on a short read-only connection, in a thread.
+
+        Args:
+            counted: it reads latency counts; see `ingest.store.read_counted`.
+        """
 
         def _read() -> T:
-            with self._store.read() as connection:
+            with read_counted(self._store) if counted else self._store.read() as connection:
                 return query(connection)
 
         return await asyncio.to_thread(_read)

@@ -133,7 +133,7 @@ class Taking:
             return {}
         known = [Known(call, p_fails.get(call.call_seq)) for call in calls]
         job = partial(self._choosing.choose, known=known, now_ms=self._work.clock_ms())
-        return await self._work.read(job)
+        return await self._work.read(job, counted=True)
 
     def _moves(
         self,

@@ -17,7 +17,6 @@ from ingest.call_rows import (
     BadText,
     NewCall,
     as_json,
-    counted_latencies,
     kept_of,
     not_ahead,
     outcome_of,
@@ -88,8 +87,6 @@ def row_of(
         outer.span_id,
         row,
         text,
-        counted_latencies(assembled.latency_ms, assembled.first_token_ms, told.output_tokens, outcome),
-        1.0,
     )
 
 

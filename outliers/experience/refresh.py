@@ -16,7 +16,7 @@ from sqlalchemy import Connection, and_, func, select
 
 from critic.tables import GuardReading, Score
 from ingest.settings import Settings
-from ingest.store import Store
+from ingest.store import Store, read_counted
 from ingest.tables import Call, Signal, columns
 from ingest.upsert import upsert
 from outliers.experience.evidence import evidence_of
@@ -115,7 +115,7 @@ def refresh_experience(store: Store, settings: Settings, ranking: Ranking | None
         WriterBusy: the writer has too much to do; what is not written is taken up again next time.
         StoreUnavailable: the database could not be read or written.
     """
-    with store.read() as connection:
+    with read_counted(store) as connection:
         ranking = ranking or new_ranking(settings, connection)
         ranking.weights.clear()
         progress: dict[str, int] = dict(connection.execute(select(_progress.c.name, _progress.c.value)).all())

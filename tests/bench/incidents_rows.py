@@ -8,7 +8,6 @@ guard: it misses one visible failure in four and sees one where there is none in
 
 import json
 import random
-from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +15,7 @@ from sqlalchemy import Connection, func, insert, select
 
 from critic.tables import RubricVersion
 from ingest.bulk import insert_rows
-from ingest.latency import bucket_of, per_output_token_ms
+from ingest.counting import count_new_calls
 from ingest.store import OpenStore
 from ingest.tables import DEFAULT_PROJECT, Call, Slice, columns
 from ingest.upsert import upsert
@@ -73,8 +72,9 @@ def keep_week(store: OpenStore, traffic: Traffic, shapes: Shapes, source: np.ran
         part = np.arange(at, min(at + CHUNK, n))
         rows = _Rows(traffic, truth, levels, part, source, texts)
         store.write(lambda connection, rows=rows: rows.keep(connection, slices))
-    counts = _counts(traffic, slices)
-    store.write(lambda connection: _keep_counts(connection, counts, traffic))
+    store.write(_keep_rubric)
+    while store.write(count_new_calls):
+        pass
     return truth
 
 
@@ -262,36 +262,8 @@ def _slice_of(connection: Connection, fields: tuple[str, ...], slices: dict[tupl
     return int(found)
 
 
-Counts = dict[tuple[int, str, int, str, int], int]
-
-
-def _counts(traffic: Traffic, slices: dict[tuple[str, ...], int]) -> Counts:
-    counts: Counter[tuple[int, str, int, str, int]] = Counter()
-    for i in range(len(traffic)):
-        slice_id = slices[_slice_fields(traffic, i)]
-        hour, outcome = int(traffic.started_ms[i]) // 3_600_000, "failed" if traffic.error[i] else "answered"
-        latency = float(traffic.latency_ms[i])
-        first = None if np.isnan(traffic.first_token_ms[i]) else float(traffic.first_token_ms[i])
-        tokens = None if outcome == "failed" else int(traffic.output_tokens[i])
-        for measure, ms in (
-            ("total", latency),
-            ("first_token", first),
-            ("per_output_token", per_output_token_ms(latency, first, tokens)),
-        ):
-            if ms is not None:
-                counts[slice_id, measure, hour, outcome, bucket_of(min(ms, 2.0**29))] += 1
-    return dict(counts)
-
-
-def _keep_counts(connection: Connection, counts: Counts, traffic: Traffic) -> None:
-    """Write job: what intake counted of the week, and the rubric the critic graded under."""
-    rows = [(*at, n, float(n)) for at, n in counts.items()]
-    names = ("slice_id", "measure", "hour", "outcome", "bucket", "n", "weight")
-    insert_rows(
-        connection, "latency_count", names, rows,
-        "ON CONFLICT (slice_id, measure, hour, outcome, bucket) "
-        "DO UPDATE SET n = latency_count.n + excluded.n, weight = latency_count.weight + excluded.weight",
-    )  # fmt: skip
+def _keep_rubric(connection: Connection) -> None:
+    """Write job: the rubric the critic graded under."""
     kept = upsert(connection, columns(RubricVersion))
     connection.execute(
         kept.on_conflict_do_nothing(),

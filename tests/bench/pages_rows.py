@@ -10,7 +10,6 @@ few failures, sparse thumbs, six answers a call, and a prompt version that is wo
 import json
 import random
 import time
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -18,9 +17,9 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection, delete, insert, select
 
 from critic.tables import GuardReading, RubricVersion, Score
-from ingest.latency import bucket_of
+from ingest.counting import count_new_calls
 from ingest.store import OpenStore
-from ingest.tables import DEFAULT_PROJECT, Call, CallText, EndUser, LatencyCount, Signal, Slice, columns
+from ingest.tables import DEFAULT_PROJECT, Call, CallText, EndUser, Signal, Slice, columns
 from outliers.experience.parts import (
     Evidence,
     Graded,
@@ -74,16 +73,6 @@ class Kind:
     p_bad: float
     parts: str
 
-    @property
-    def measured(self) -> dict[str, float]:
-        """The three latencies that are counted."""
-        first_ms = self.latency_ms * 0.3
-        return {
-            "total": self.latency_ms,
-            "first_token": first_ms,
-            "per_output_token": (self.latency_ms - first_ms) / 119,
-        }
-
 
 def call_id(i: int) -> str:
     """The id of the i-th call."""
@@ -113,7 +102,6 @@ def fill(store: OpenStore, zone: ZoneInfo, calls: int, seed: int) -> None:
     good, bad, slow = (
         _kinds(source, KINDS, failing, times) for failing, times in ((0.005, 1), (0.03, 1), (0.005, 4))
     )
-    counts: Counter[tuple[int, int, str, str, int]] = Counter()
     signals = 0
     for at in range(0, calls, CHUNK):
         rows = _Rows()
@@ -140,15 +128,15 @@ def fill(store: OpenStore, zone: ZoneInfo, calls: int, seed: int) -> None:
                 session_id(i, calls),
                 week if started_at_ms < ranked_until_ms else None,
             )
-            for measure, ms in kind.measured.items():
-                counts[slice_id, started_at_ms // HOUR_MS, measure, kind.outcome, bucket_of(ms)] += 1
         store.write(rows.keep)
         signals += len(rows.signals)
         if rows.experience and len(rows.experience) == len(rows.calls):
             last = rows.calls[-1][0]
             cursor = {"calls": last, "signals": signals, "scores": last * 10 + 9, "guard": last}
             store.write(lambda connection, cursor=cursor: keep_progress(connection, cursor))
-    store.write(lambda connection: _keep_counts(connection, counts, users_of(calls), since_ms))
+    store.write(lambda connection: _keep_people(connection, users_of(calls), since_ms))
+    while store.write(count_new_calls):
+        pass
 
 
 class _Rows:
@@ -305,16 +293,7 @@ def _answer(source: random.Random, rubric: str, outcome: str) -> tuple[Any, ...]
     return ("scored", None, *shares, 1 + sum(level * p for level, p in enumerate(shares)))
 
 
-def _keep_counts(
-    connection: Connection, counts: Counter[tuple[int, int, str, str, int]], users: int, since_ms: int
-) -> None:
-    rows = [(*key, n, float(n)) for key, n in counts.items()]
-    _insert(
-        connection,
-        columns(LatencyCount).name,
-        ["slice_id", "hour", "measure", "outcome", "bucket", "n", "weight"],
-        rows,
-    )
+def _keep_people(connection: Connection, users: int, since_ms: int) -> None:
     people = [(DEFAULT_PROJECT, f"u{i}", since_ms) for i in range(users)]
     _insert(connection, columns(EndUser).name, ["project_id", "user_id", "first_seen_at_ms"], people)
 

@@ -104,12 +104,15 @@ def ids_of(batches: set[tuple[int, int]]) -> set[str]:
 
 
 class Kept:
-    """What a file holds: ids as often as they are there, and how many calls the latency counts know."""
+    """What a file holds: ids as often as they are there, how many calls are counted, and should be by now."""
 
     def __init__(self, path: Path) -> None:
         connection = sqlite3.connect(path, timeout=30)
         self.ids = [row[0] for row in connection.execute("select id from call")]
         (self.counted,) = connection.execute("select coalesce(sum(n), 0) from latency_count").fetchone()
+        (self.due,) = connection.execute(
+            "select count(*) from call where seq <= (select through_seq from latency_counted)"
+        ).fetchone()
         (self.texts,) = connection.execute("select count(*) from call_text").fetchone()
         (self.sound,) = connection.execute("pragma quick_check").fetchone()
         connection.close()
@@ -119,8 +122,9 @@ class Kept:
         assert self.sound == "ok"
         assert len(self.ids) == len(set(self.ids))
         assert ids_of(senders.acknowledged) <= set(self.ids) <= ids_of(senders.sent())
-        # A call, its text and its place in the counts are one transaction.
-        assert self.counted == self.texts == len(self.ids)
+        # A call and its text are one transaction; so are the counts and how far they have come.
+        assert self.texts == len(self.ids)
+        assert self.counted == self.due
         # So is a batch.
         batches = Counter(call_id.rpartition("-")[0] for call_id in self.ids)
         assert set(batches.values()) <= {BATCH}

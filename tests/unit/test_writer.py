@@ -19,7 +19,7 @@ from ingest.call_rows import NewCall, new_call
 from ingest.errors import StoreUnavailable, WriterBusy
 from ingest.one_call import KeepCalls
 from ingest.settings import Settings
-from ingest.store import OpenStore, sqlite_path, writing_engine
+from ingest.store import OpenStore, read_counted, sqlite_path, writing_engine
 from ingest.wire import Call
 from ingest.writer import Writer
 
@@ -209,7 +209,7 @@ def test_batches_that_wait_together_are_written_once_and_told_apart(store: OpenS
         # Queued by a pool of threads, so that their order is not ours to say.
         assert sum(future.result().accepted for future in futures) == 4
         assert futures[3].result().accepted == 1
-    with store.read() as connection:
+    with read_counted(store) as connection:
         kept = connection.execute(text("select id, seq from call order by seq")).all()
         assert sorted(row.id for row in kept) == ["a", "b", "c", "d"]
         todo = connection.execute(text("select call_seq from todo order by 1")).scalars().all()
@@ -232,7 +232,7 @@ def test_a_batch_that_cannot_be_written_sinks_none_of_those_written_with_it(
         with pytest.raises(sqlite3.IntegrityError, match="outcome_known"):
             futures[1].result()
         assert [futures[0].result().accepted, futures[2].result().accepted] == [1, 1]
-    with store.read() as connection:
+    with read_counted(store) as connection:
         assert set(connection.execute(text("select id from call")).scalars()) == {"x", "y"}
         assert connection.execute(text("select sum(n) from latency_count")).scalar_one() == 2
     assert names(store) >= set(beside)
