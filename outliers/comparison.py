@@ -3,7 +3,9 @@
 Flow: outliers.frame.WeekCalls of a week, of the one before and of those before that -> `compare` ->
 outliers.changes.
 
-The noise of a share and of a cost per call is taken between persons, not calls (a ratio estimator, clustered:
+Calls that an application sampled, or a critic with a budget, count for those they stand for (weights 1 /
+(sample_rate * inclusion): Horvitz and Thompson 1952); n is then the calls that are counted from. The noise of
+a share and of a cost per call is taken between persons, not calls (a ratio estimator, clustered:
 Cochran, Sampling Techniques, 3rd ed., section 6.4): one user's forty bad calls are one bad day. The noise of
 the number of calls is taken between days: it is as many times Poisson's as the days of the two weeks differ.
 Weeks differ by more than their persons and days tell (a campaign, a holiday): where earlier weeks are known,
@@ -21,7 +23,7 @@ import numpy as np
 from outliers.changes import MEASURES, Change, Estimate
 from outliers.experience.parts import BAD_FROM
 from outliers.frame import DAY_MS, Floats, Mask, WeekCalls
-from outliers.intervals import Z95, discoveries, order_statistic_ranks, two_sided_p, wilson
+from outliers.intervals import Z95, discoveries, n_even, order_statistic_ranks, two_sided_p, wilson
 
 #: What is told apart, and of each the busiest values, with so many calls in either week.
 FIELDS = ("prompt", "prompt_version", "model")
@@ -144,6 +146,7 @@ def _of_group(calls: WeekCalls, group: Group) -> Mask:
 
 def _share(
     values_of: Callable[[WeekCalls], Floats],
+    weights_of: Callable[[WeekCalls], Floats] = lambda calls: calls.weight,
 ) -> Callable[[WeekCalls, Mask, WeekCalls, Mask], Compared]:
     """Return the comparison of a share; `values_of` gives 0, 1 or NaN for each call.
 
@@ -151,8 +154,8 @@ def _share(
     """
 
     def _compared(before: WeekCalls, theirs: Mask, now: WeekCalls, mine: Mask) -> Compared:
-        was, was_variance = _clustered(before, values_of(before), theirs)
-        is_now, variance = _clustered(now, values_of(now), mine)
+        was, was_variance = weighted_share(before, values_of(before), theirs, weights_of(before))
+        is_now, variance = weighted_share(now, values_of(now), mine, weights_of(now))
         if was.value is None or is_now.value is None:
             return was, is_now, None
         return was, is_now, (is_now.value - was.value) / math.sqrt(was_variance + variance)
@@ -160,23 +163,37 @@ def _share(
     return _compared
 
 
-def _clustered(calls: WeekCalls, values: Floats, among: Mask) -> tuple[Estimate, float]:
-    """Return a share with its interval, and its variance between persons."""
-    known = among & np.isfinite(values)
+def weighted_share(calls: WeekCalls, values: Floats, among: Mask, weights: Floats) -> tuple[Estimate, float]:
+    """Return a share with its interval, and its variance between persons.
+
+    Args:
+        values: 0, 1 or NaN for each call.
+        weights: calls that each stands for; one of 0 is not counted.
+    """
+    known = among & np.isfinite(values) & (weights > 0)
     n = int(known.sum())
     if not n:
         return UNKNOWN, math.nan
-    of_person = np.bincount(calls.people[known])
-    hits = np.bincount(calls.people[known], weights=values[known])
+    weight, of_person, hits = _by_person(calls, values, weights, known)
+    evenly = n_even(weights[known])
     persons = int((of_person > 0).sum())
-    share = float(hits.sum() / n)
-    between = float(((hits - share * of_person) ** 2).sum()) / n**2 * persons / max(1, persons - 1)
+    share = float(hits.sum() / weight)
+    between = float(((hits - share * of_person) ** 2).sum()) / weight**2 * persons / max(1, persons - 1)
     # a share of exactly 0 or 1 has no spread of its own: take that of half a hit more
-    smoothed = (float(hits.sum()) + 0.5) / (n + 1)
-    variance = max(between, smoothed * (1 - smoothed) / n)
-    n_effective = min(n, smoothed * (1 - smoothed) / variance)
+    smoothed = (share * evenly + 0.5) / (evenly + 1)
+    variance = max(between, smoothed * (1 - smoothed) / evenly)
+    n_effective = min(evenly, smoothed * (1 - smoothed) / variance)
     low, high = wilson(share * n_effective, n_effective)
     return Estimate(share, low, high, n), variance
+
+
+def _by_person(
+    calls: WeekCalls, values: Floats, weights: Floats, known: Mask
+) -> tuple[float, Floats, Floats]:
+    """Return the sum of weights, and by person that sum and the weighted sum of values."""
+    people, w = calls.people[known], weights[known]
+    of_person, sums = (np.bincount(people, weights=of).astype(np.float64) for of in (w, w * values[known]))
+    return float(w.sum()), of_person, sums
 
 
 def _p95(before: WeekCalls, theirs: Mask, now: WeekCalls, mine: Mask) -> Compared:
@@ -189,13 +206,17 @@ def _p95(before: WeekCalls, theirs: Mask, now: WeekCalls, mine: Mask) -> Compare
 
 def _quantile(calls: WeekCalls, among: Mask) -> tuple[Estimate, float]:
     """Return the p95 of answered calls with its interval, and the standard error of its logarithm."""
-    latencies = np.sort(calls.latency_ms[among & calls.answered & np.isfinite(calls.latency_ms)])
-    n = len(latencies)
-    ranks = order_statistic_ranks(n, 0.95)
+    known = np.nonzero(among & calls.answered & np.isfinite(calls.latency_ms))[0]
+    n = len(known)
+    evenly = int(n_even(calls.weight[known]) + 1e-6) if n else 0
+    ranks = order_statistic_ranks(evenly, 0.95)
     if ranks is None:
         return Estimate(None, None, None, n), math.nan
-    value = float(latencies[math.ceil(0.95 * n) - 1])
-    low, high = (float(latencies[rank - 1]) for rank in ranks)
+    known = known[np.argsort(calls.latency_ms[known], kind="stable")]
+    latencies, at_most = calls.latency_ms[known], np.cumsum(calls.weight[known])
+    # as in outliers.latency.quantiles: (rank - 1/2) / n lies inside the rank's own step
+    shares = [0.95 - 1e-9, *((rank - 0.5) / evenly for rank in ranks)]
+    value, low, high = latencies[np.searchsorted(at_most / at_most[-1], shares)].tolist()
     spread = math.log(max(high, 1e-3) / max(low, 1e-3)) / (2 * Z95)
     return Estimate(value, low, high, n), max(spread, 1e-3)
 
@@ -214,22 +235,26 @@ def _mean(calls: WeekCalls, values: Floats, among: Mask) -> tuple[Estimate, floa
     n = int(known.sum())
     if not n:
         return UNKNOWN, math.nan
-    of_person = np.bincount(calls.people[known])
-    sums = np.bincount(calls.people[known], weights=values[known])
+    weight, of_person, sums = _by_person(calls, values, calls.weight, known)
     persons = int((of_person > 0).sum())
-    mean = float(sums.sum() / n)
+    mean = float(sums.sum() / weight)
     if not mean:
         return Estimate(0.0, None, None, n), math.nan
-    between = float(((sums - mean * of_person) ** 2).sum()) / n**2 * persons / max(1, persons - 1)
-    variance = max(between, float(values[known].var()) / n)
+    between = float(((sums - mean * of_person) ** 2).sum()) / weight**2 * persons / max(1, persons - 1)
+    own = float(np.average((values[known] - mean) ** 2, weights=calls.weight[known]))
+    variance = max(between, own / n_even(calls.weight[known]))
     spread = math.sqrt(variance) / mean
     return Estimate(mean, mean * math.exp(-Z95 * spread), mean * math.exp(Z95 * spread), n), spread
 
 
 def _volume(before: WeekCalls, theirs: Mask, now: WeekCalls, mine: Mask) -> Compared:
     was_days, days = _by_day(before, theirs), _by_day(now, mine)
-    noise = _noise(was_days, days)
-    was, is_now = (_total(week, noise or 1.0) for week in (was_days, days))
+    weights = np.concatenate([before.weight[theirs], now.weight[mine]])
+    # a call that stands for ten comes or stays away with all ten
+    least = float((weights**2).sum() / weights.sum()) if len(weights) else 1.0
+    noise = _noise(was_days, days, least)
+    was = _total(was_days, noise or least, int(theirs.sum()))
+    is_now = _total(days, noise or least, int(mine.sum()))
     if noise is None or not was.value or not is_now.value:
         return was, is_now, None
     variance = noise * (1 / was.value + 1 / is_now.value)
@@ -237,13 +262,13 @@ def _volume(before: WeekCalls, theirs: Mask, now: WeekCalls, mine: Mask) -> Comp
 
 
 def _by_day(calls: WeekCalls, among: Mask) -> Floats:
-    """Return the calls of each of the week's days."""
+    """Return the calls that those of each of the week's days stand for."""
     day = np.minimum((calls.started_at_ms[among] - calls.week.since_ms) // DAY_MS, 6)
-    return np.bincount(day, minlength=7).astype(np.float64)
+    return np.bincount(day, weights=calls.weight[among], minlength=7).astype(np.float64)
 
 
-def _noise(was: Floats, is_now: Floats) -> float | None:
-    """Return how many times more than Poisson's the days of the two weeks differ, at least 1.
+def _noise(was: Floats, is_now: Floats, least: float) -> float | None:
+    """Return how many times more than Poisson's the days of the two weeks differ, at least `least`.
 
     Pearson's statistic of the days' ratios around the weeks' own ratio, by its degrees of freedom; None
     where fewer than three days have calls in both weeks.
@@ -254,23 +279,32 @@ def _noise(was: Floats, is_now: Floats) -> float | None:
     share = is_now.sum() / (was.sum() + is_now.sum())
     pooled = was[both] + is_now[both]
     pearson = ((is_now[both] - share * pooled) ** 2 / (share * (1 - share) * pooled)).sum()
-    return max(1.0, float(pearson) / int(both.sum() - 1))
+    return max(least, float(pearson) / int(both.sum() - 1))
 
 
-def _total(days: Floats, noise: float) -> Estimate:
-    n = int(days.sum())
+def _total(days: Floats, noise: float, n: int) -> Estimate:
     if not n:
         return UNKNOWN
-    spread = Z95 * math.sqrt(noise / n)
-    return Estimate(float(n), n * math.exp(-spread), n * math.exp(spread), n)
+    total = float(days.sum())
+    spread = Z95 * math.sqrt(noise / total)
+    return Estimate(total, total * math.exp(-spread), total * math.exp(spread), n)
+
+
+def bad_share(calls: WeekCalls, among: Mask) -> Estimate:
+    """Return the share of calls with P(bad) of at least one half, as all pages tell it."""
+    return weighted_share(calls, _bad(calls), among, _judged(calls))[0]
 
 
 def _bad(calls: WeekCalls) -> Floats:
     return np.where(np.isfinite(calls.p_bad), calls.p_bad >= BAD_FROM, np.nan)
 
 
+def _judged(calls: WeekCalls) -> Floats:
+    return calls.weight * calls.judged_for
+
+
 _COMPARED: dict[str, Callable[[WeekCalls, Mask, WeekCalls, Mask], Compared]] = {
-    "bad_rate": _share(_bad),
+    "bad_rate": _share(_bad, _judged),
     "thumbs_down_rate": _share(lambda calls: 1.0 - calls.thumb),
     "latency_p95_ms": _p95,
     "error_rate": _share(lambda calls: calls.failed.astype(np.float64)),

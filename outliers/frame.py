@@ -63,6 +63,10 @@ class WeekCalls:
         latency_ms, cost_usd: NaN where unknown.
         answered, failed: neither is a call that was aborted.
         thumb: 1 up, 0 down (of two that disagree, down), NaN where no thumb was given.
+        weight: calls that it stands for where the application samples: 1 / sample_rate.
+        judged_for: of a share of P(bad), how many calls it speaks for beside that: 1 / inclusion where a
+            critic with a budget judged it, 0 where that critic's sample left it out, as those in it stand for
+            it; 1 where every call is judged alike (see `outliers.experience.parts.Seen`).
         people: who the call happened to: the user, else the session, else the call itself, as a number.
         has_user: whether that is a user.
         held_back: whether this person is in the half that tests what the other half found.
@@ -77,6 +81,8 @@ class WeekCalls:
     p_bad: Floats
     latency_ms: Floats
     cost_usd: Floats
+    weight: Floats
+    judged_for: Floats
     people: Ints
     has_user: Mask
     held_back: Mask
@@ -107,6 +113,8 @@ _ARRAYS = (
     "p_bad",
     "latency_ms",
     "cost_usd",
+    "weight",
+    "judged_for",
     "people",
     "has_user",
     "held_back",
@@ -168,14 +176,15 @@ _NUMBERS = ("input_tokens", "output_tokens", "input_chars", "context_chars", "re
 #: What is read of a call, in this order.
 READ = (
     *("seq", "id", "slice_id", "started_at_ms", "outcome", "error_type", "finish_reason", "latency_ms"),
-    *("cost_usd", "user_id", "session_id", *_NUMBERS, "tags", "tools"),
-    *("p_bad", "input_language", "p_fail", "kind", "first_seen_at_ms"),
+    *("cost_usd", "sample_rate", "user_id", "session_id", *_NUMBERS, "tags", "tools"),
+    *("p_bad", "judged_for", "input_language", "p_fail", "kind", "first_seen_at_ms"),
 )
 _READ_FROM: dict[str, Any] = {
     # as text: equal tags are decoded once, not once a call
     "tags": cast(_call.c.tags, String).label("tags"),
     "tools": cast(_call.c.tools, String).label("tools"),
     "p_bad": _experience.c.p_bad,
+    "judged_for": _experience.c.parts["critic", "stands_for"].as_float().label("judged_for"),
     "input_language": _guard.c.input_language,
     "p_fail": _guard.c.p_fail,
     "kind": _guard.c.kind,
@@ -267,6 +276,10 @@ class Columns:
         self._put("slice_id", of["slice_id"], np.int32)
         for name in ("p_bad", "latency_ms", "cost_usd", "first_seen_at_ms", *_NUMBERS):
             self._put(name, of[name], np.float64)
+        rates = np.array(of["sample_rate"], dtype=np.float64)
+        self._put("weight", np.where(np.isnan(rates), 1.0, 1.0 / rates), np.float64)
+        judged_for = np.array(of["judged_for"], dtype=np.float64)  # kept only where it is not 1
+        self._put("judged_for", np.where(np.isnan(judged_for), 1.0, judged_for), np.float64)
         number = self.people.setdefault
         who = zip(of["user_id"], of["session_id"], of["id"], strict=True)
         people = [number(user or session or call, len(self.people)) for user, session, call in who]
@@ -311,7 +324,7 @@ class Columns:
             found[name, ""] = coder.names(codes[place])
         return found
 
-    def _put(self, name: str, values: Sequence[Any], kind: type) -> None:
+    def _put(self, name: str, values: Sequence[Any] | Floats, kind: type) -> None:
         # None becomes NaN in a column of floats
         self.pieces.setdefault(name, []).append(np.array(values, dtype=kind))
 

@@ -83,6 +83,11 @@ def wilson(bad: float, n: float) -> tuple[float, float]:
     return max(0.0, min(share, (centre - spread) / scale)), min(1.0, max(share, (centre + spread) / scale))
 
 
+def n_even(weights: NDArray[np.float64]) -> float:
+    """Return how many values of one weight say as much as these of many weights (Kish 1965); at least one."""
+    return float(weights.sum() ** 2 / (weights**2).sum())
+
+
 def ratio_interval(bad_in: float, n_in: float, bad_out: float, n_out: float) -> tuple[float, float]:
     """Return the 95 % interval of (bad_in / n_in) / (bad_out / n_out), by its logarithm (Katz 1978).
 

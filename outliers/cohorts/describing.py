@@ -4,6 +4,7 @@ Flow: outliers.cohorts.discovery.Tested + outliers.frame.WeekCalls + the parts o
 """
 
 from collections import Counter
+from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -16,7 +17,7 @@ from outliers.cohorts.trend import began_ms, trend
 from outliers.conditions import moment
 from outliers.experience.parts import BAD_FROM, Part
 from outliers.frame import Floats, Mask, WeekCalls
-from outliers.intervals import wilson
+from outliers.intervals import n_even, ratio_interval, wilson
 from outliers.worst import LIMIT_MAX, WorstCall, calls_by_seq
 
 EXAMPLES = 10
@@ -51,6 +52,8 @@ FAILED_AS = {
 #: than of the bad calls elsewhere.
 NAMED_SHARE = 0.4
 NAMED_LIFT = 2.0
+#: Weights so even that the calls count by their number.
+ALL_ALIKE = 1 - 1e-9
 _SAID_OF = {
     "error": "Calls failed with",
     "rubric": "Answers scored low on",
@@ -65,12 +68,13 @@ def describe(store: Store, calls: WeekCalls, tested: Tested, rank: int, zone: Zo
     inside, outside = among & tested.mask, among & ~tested.mask
     hit = inside & (y >= BAD_FROM)
     n = int(inside.sum())
-    rate_in, rate_out = float(y[inside].mean()), float(y[outside].mean())
-    people_in = len(by_person(calls, y, inside))
-    low, high = wilson(rate_in * people_in, people_in)
-    lift_low, lift_high = lift_interval(calls, question, tested.mask)
-    share_in = float(y[inside].sum() / y[among].sum())
-    share_out = float((1 - y)[inside].sum() / max((1 - y)[among].sum(), 1e-9))
+    rates = _rates(calls, question, inside, outside)
+    low, high = wilson(rates.inside * rates.people_in, rates.people_in)
+    rate_in, rate_out = rates.inside, rates.outside
+    lift_low, lift_high = rates.lift_low, rates.lift_high
+    weights = rates.weights
+    share_in = float((weights * y)[inside].sum() / (weights * y)[among].sum())
+    share_out = float((weights * (1 - y))[inside].sum() / max((weights * (1 - y))[among].sum(), 1e-9))
     what, n_what, examples = _what_failed(store, calls, question, inside, hit)
     hit_or_any = hit if hit.any() else inside
     first_seen_ms = began_ms(calls, tested, hit_or_any)
@@ -104,11 +108,49 @@ def describe(store: Store, calls: WeekCalls, tested: Tested, rank: int, zone: Zo
         + (f", since {since}" if since else ""),
         measure=question.measure,
         excess=tested.excess,
-        share_of_traffic=float(tested.mask.mean()),
+        share_of_traffic=float(calls.weight[tested.mask].sum() / calls.weight.sum()),
         found_among=tested.found_among,
         failed_as=question.failed_as,
         **trend(calls, tested, zone),
     )
+
+
+@dataclass(frozen=True)
+class _Rates:
+    """How bad calls are under a condition and elsewhere, each call counted for those it stands for.
+
+    Attributes:
+        people_in: people under the condition, or as many as say as much where their calls weigh unevenly.
+        weights: of all calls, by which the rates were taken; shape (n,).
+    """
+
+    inside: float
+    outside: float
+    people_in: float
+    lift_low: float
+    lift_high: float
+    weights: Floats
+
+
+def _rates(calls: WeekCalls, question: Question, inside: Mask, outside: Mask) -> _Rates:
+    """Return the rates of a condition and of the rest.
+
+    By what critics judged; where a sample left out all calls of either, by what is known of every one.
+    """
+    weights = calls.weight
+    if question.measure == "p_bad" and not question.failed_as:
+        judged = weights * calls.judged_for
+        weights = judged if judged[inside].any() and judged[outside].any() else weights
+    y = question.y
+    rate_in, rate_out = (float(np.average(y[of], weights=weights[of])) for of in (inside, outside))
+    people_in, people_out = (len(by_person(calls, y, of)) for of in (inside, outside))
+    even_in, even_out = (n_even(weights[of]) / int(of.sum()) for of in (inside, outside))
+    if even_in > ALL_ALIKE and even_out > ALL_ALIKE:
+        low, high = lift_interval(calls, question, inside)
+    else:
+        n_in, n_out = people_in * even_in, people_out * even_out
+        low, high = ratio_interval(rate_in * n_in, n_in, rate_out * n_out, n_out)
+    return _Rates(rate_in, rate_out, people_in * even_in, low, high, weights)
 
 
 def _severity(calls: WeekCalls, tested: Tested, inside: Mask, rate_in: float) -> float:

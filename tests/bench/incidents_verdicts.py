@@ -378,6 +378,8 @@ def _frame(week: Week, traffic: Traffic, y: Floats, first: int) -> WeekCalls:
         p_bad=y,
         latency_ms=traffic.latency_ms,
         cost_usd=nothing,
+        weight=np.ones(n),
+        judged_for=np.ones(n),
         people=traffic.user,
         has_user=np.ones(n, dtype=np.bool_),
         held_back=np.array([halves[user] for user in traffic.user.tolist()]),

@@ -195,3 +195,33 @@ def test_a_running_week_is_compared_with_the_same_part_of_the_last(
     assert calls.now.value == 300
     assert calls.before.value == sum(call["started_at_ms"] < BEFORE.since_ms + 72 * HOUR_MS for call in last)
     assert not calls.moved
+
+
+def test_a_call_counts_for_those_it_stands_for() -> None:
+    """The SDK sends a tenth of the sessions, and every failure; a budget judges what looks bad ten times as
+    often. Neither is worse than it was, and nobody may read so."""
+    source = random.Random(5)
+    kept = []
+    for call in quiet_calls(source, WEEK.since_ms, 20_000):
+        bad, failed = source.random() < 0.2, source.random() < 0.05
+        call |= {"p_bad": 0.9 if bad else 0.1, "outcome": "failed" if failed else "answered"}
+        call["sample_rate"] = 1.0 if failed else 0.1
+        if source.random() >= call["sample_rate"]:
+            continue
+        inclusion = 1.0 if failed else 0.5 if bad else 0.05
+        call["judged_for"] = 1 / inclusion if source.random() < inclusion else 0.0
+        if not call["judged_for"]:
+            call["p_bad"] = 0.1  # by the guard, who sees little
+        kept.append(call)
+    found = {change.measure: change.now for change in compare(frame_of(kept, WEEK), frame_of([], BEFORE))
+             if change.by is None}  # fmt: skip
+    assert found["calls"].n == len(kept)
+    for measure, truth in (("error_rate", 0.05), ("bad_rate", 0.2), ("calls", 20_000)):
+        estimate = found[measure]
+        assert estimate.low is not None
+        assert estimate.high is not None
+        assert estimate.low <= truth <= estimate.high, measure
+        assert estimate.high - estimate.low < truth, measure
+    assert found["bad_rate"].n == sum(call["judged_for"] > 0 for call in kept)
+    p95_ms = np.quantile([call["latency_ms"] for call in kept if call["outcome"] == "answered"], 0.95)
+    assert found["latency_p95_ms"].value == pytest.approx(p95_ms, rel=0.05)

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingest.store import OpenStore
 from outliers.cohorts.axes import spoken_numbers
 from outliers.cohorts.candidates import holds
+from outliers.cohorts.describing import describe
 from outliers.cohorts.discovery import always_so, discover, lift_interval
 from outliers.cohorts.questions import about_bad, about_failures, about_slow, about_tail
 from outliers.cohorts.trend import began_ms, trend
@@ -325,3 +327,25 @@ def test_conditions_read_as_people_speak() -> None:
     assert pair.words(UTC) == "tool = search and a start on Wed 02:00 to 06:00"
     assert pair.where(UTC) == "with tool search on Wed 02:00 to 06:00"
     assert [number(value) for value in (9800.0, 0.25, 2.0)] == ["9,800", "0.25", "2"]
+
+
+def test_a_finding_counts_calls_for_those_they_stand_for(store: OpenStore) -> None:
+    """A critic with a budget reads what looks bad ten times as often: its rates are those of all calls."""
+    source = random.Random(11)
+    calls = quiet_calls(source, WEEK.since_ms, 8000)
+    truth: dict[bool, list[float]] = {True: [], False: []}
+    for call in calls:
+        bad = source.random() < (0.5 if call["prompt"] == "draft" else 0.1)
+        inclusion = 1.0 if bad else 0.1
+        call["judged_for"] = 1 / inclusion if source.random() < inclusion else 0.0
+        call["p_bad"] = 0.9 if bad else 0.05
+        truth[call["prompt"] == "draft"].append(call["p_bad"])
+    frame = frame_of(calls, WEEK)
+    [found] = [one for one in discover(frame, about_bad(frame)) if "draft" in one.condition.words(UTC)]
+    finding = describe(store, frame, found, 1, UTC)
+    inside, outside = (sum(truth[place]) / len(truth[place]) for place in (True, False))
+    assert finding.rate_low < inside < finding.rate_high
+    assert finding.rate_in == pytest.approx(inside, abs=0.05)
+    assert finding.rate_out == pytest.approx(outside, abs=0.03)
+    assert finding.lift_low < finding.lift < finding.lift_high
+    assert finding.lift_low < inside / outside < finding.lift_high
