@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from api.errors import ApiError, Refused
-from api.schema import newest_revision, upgrade
+from api.schema import is_known, newest_revision, upgrade
 from ingest.copying import Progress, copy_in, copy_out, damage_of
 from ingest.disk import disk_of, in_words
 from ingest.errors import IngestError
@@ -71,14 +71,20 @@ def stage(source: Path, database: Path) -> Contents:
     """Put a checked copy of `source` beside the database, at this version's schema; return what it holds.
 
     Raises:
-        BadCopy: it is missing, damaged, none of Lowlight's, or the disk has no room for it.
-        StoreUnavailable: it cannot be copied, or a newer Lowlight made it.
+        BadCopy: it is missing, damaged, none of Lowlight's or a newer one's, or the disk has no room for it.
+        StoreUnavailable: it cannot be copied.
     """
     if not source.is_file():
-        raise BadCopy(f"{source} is not there. Give a file that `lowlight backup` made.")
+        what = "is no file" if source.exists() else "is not there"
+        raise BadCopy(f"{source} {what}. Give a file that `lowlight backup` made.")
     if database.exists() and source.samefile(database):
         raise BadCopy(f"{source} is the database itself. Give a file that `lowlight backup` made.")
     contents = contents_of(source)
+    if not is_known(contents.revision):
+        raise BadCopy(
+            f"{source} has the schema {contents.revision}, which this version does not know: "
+            "a newer Lowlight made it. Install that version to restore it, or take an older backup."
+        )
     damage = damage_of(source)
     if damage is not None:
         raise BadCopy(f"{source} is damaged ({damage}). Take an older backup.")

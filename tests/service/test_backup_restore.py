@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import httpx2 as httpx
@@ -197,6 +198,29 @@ def test_a_restore_without_a_server(settings: Settings, database: Path, tmp_path
     (kept,) = tmp_path.glob("lowlight.db.before-restore-*")
     assert "overwritten" in kept.read_text()
     assert lowlight(settings, "doctor").exit_code == 0
+
+
+def test_what_cannot_be_restored_is_named_with_what_to_do(
+    settings: Settings, database: Path, tmp_path: Path
+) -> None:
+    newer = tmp_path / "newer.db"
+    assert lowlight(settings, "backup", str(newer)).exit_code == 0
+    with closing(sqlite3.connect(newer)) as connection, connection:
+        connection.execute("update alembic_version set version_num = '9999'")
+    (tmp_path / "text.db").write_text("no database")
+    for given, words in (
+        (newer, "a newer Lowlight made it. Install that version"),
+        (tmp_path, "is no file"),
+        (tmp_path / "gone.db", "is not there"),
+        (tmp_path / "text.db", "is no database of Lowlight's"),
+        (database, "is the database itself"),
+    ):
+        done = lowlight(settings, "restore", str(given), "--yes")
+        assert done.exit_code == 1
+        assert f"{given} " in done.output
+        assert words in done.output
+    assert ids(database) == set()
+    assert not restoring.staged_path(database).exists()
 
 
 def test_a_restore_killed_half_way_leaves_the_database_as_it_was(
