@@ -27,8 +27,10 @@ from critic.process import run_critic
 from critic.queue.work import now_ms
 from critic.spending.money import money_for
 from ingest.children import Child, Target
+from ingest.counting import count_new_calls
 from ingest.lock import ServerLock
 from ingest.otlp.closing import Closing
+from ingest.reader.process import Reader, wanted
 from ingest.settings import Settings
 from ingest.store import OpenStore, sqlite_path
 from outliers.process import run_outliers
@@ -91,12 +93,17 @@ def _live(
     with contextlib.ExitStack() as stack:
         store = OpenStore(settings.database_url)
         stack.callback(store.close)
+        # What a killed server kept and had not counted; should that fail now, the first write brings it back.
+        store.begin(count_new_calls)
         children = _start_children(settings, store)
         stack.callback(_stop_children, children)
         closing = Closing(store, settings)
         stack.callback(closing.stop)
         closing.start()
-        app = create_app(settings, store, children, restores)
+        reader = Reader() if wanted(settings.reader) else None
+        if reader is not None:
+            stack.callback(reader.close)
+        app = create_app(settings, store, children, restores, reader)
         _spare_the_collector()
         server = _Server(_uvicorn_config(app), started)
 
