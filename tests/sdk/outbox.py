@@ -7,8 +7,8 @@ import lowlight
 
 def queued(client: lowlight.Client) -> tuple[Any, ...]:
     """The one entry in a client's queue, taken out; see `lowlight._fields` for its order."""
-    waiting = client._outbox._waiting
+    waiting = client._outbox.waiting
     assert len(waiting) == 1
     entry = waiting.pop()
-    client._outbox._held_bytes = client._outbox._held_n = 0
+    client._outbox.held_bytes = 0
     return entry

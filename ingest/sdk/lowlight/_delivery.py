@@ -12,7 +12,7 @@ from lowlight._config import Config, Given, Redact, read_config
 from lowlight._ids import begin_anew
 from lowlight._never import never_raises
 from lowlight._process import EXIT_TIMEOUT_S, attend, forget, importing
-from lowlight._queue import BYTES_MAX, ITEMS_MAX, Outbox
+from lowlight._queue import BYTES_MAX, ITEMS_MAX, Entry, Outbox
 from lowlight._tally import Tally
 
 if TYPE_CHECKING:
@@ -54,6 +54,9 @@ class Delivery:
         self._outbox = Outbox(*self._bounds)
         self._sender: Optional["Sender"] = None  # made by its own thread
         self._thread: Optional[threading.Thread] = None
+        #: Whether the settings are read and the thread runs, and whether only a part is sent.
+        self._is_open = False
+        self._samples = False
 
     @never_raises(lambda _named: None)
     def init(
@@ -182,6 +185,7 @@ class Delivery:
             self._sender.let_go()
         self._sender = None
         self._thread = None
+        self._is_open = False
         forget(self)
 
     def stop(self) -> None:
@@ -200,23 +204,34 @@ class Delivery:
         except Exception:  # an exception that cannot tell its message
             pass
 
-    def _put_first(self, config: Config, dropped: str) -> None:
-        """Start the thread that will send what was just queued; count it where it was not."""
-        if dropped:
-            self.tally.drop(dropped, 1, _DROPPED[dropped].format(config=config, outbox=self._outbox))
-        elif self._thread is None:
+    def _open(self) -> bool:
+        """Read the settings and start the thread at the first use; False where nothing is to be recorded."""
+        config = self._config or self._settings()
+        if not config.enabled:
+            return False
+        if not self._outbox.stopping:
             self._start()
+        return True
 
-    def _sampled(self, rate: float, given: Any, *ids: Any) -> float:
+    def _put(self, entry: Entry) -> None:
+        """Queue an entry, or count it as dropped."""
+        dropped = self._outbox.put(entry)
+        if not self._is_open:  # closed by `init` since the caller looked
+            self._open()
+        if dropped:
+            config = self._config or self._settings()
+            self.tally.drop(dropped, 1, _DROPPED[dropped].format(config=config, outbox=self._outbox))
+
+    def _sampled(self, given: Any, *ids: Any) -> float:
         """Return the rate that a call is sent with, 0 where it is not: of those sampled out.
 
         Args:
-            rate: the client's own.
             given: what the application has sampled by already; None where it has not.
             ids: of the session, the trace and the call; the first that there is decides.
         """
         from lowlight._sampling import combined, is_kept, unit_of
 
+        rate = (self._config or self._settings()).sample
         if is_kept(unit_of(ids), rate):
             return combined(given, rate)
         self.tally.count("sampled_out")
@@ -227,7 +242,8 @@ class Delivery:
         with self._opening:
             if self._config is None:
                 config = read_config(self._given)
-                if config.sample < 1.0:
+                self._samples = config.sample < 1.0
+                if self._samples:
                     with importing:
                         from lowlight import _sampling  # noqa: F401 - now, and not in the first record()
                 self._config = config
@@ -248,9 +264,16 @@ class Delivery:
             thread = threading.Thread(
                 target=self._run, args=(self._outbox, self._config), name="lowlight", daemon=True
             )
-            thread.start()
-            self._thread = thread
             attend(self)
+            try:
+                thread.start()
+            except RuntimeError as problem:
+                self.tally.warn(
+                    "thread", f"no thread could be started ({problem}); calls wait until one can be"
+                )
+                return
+            self._thread = thread
+            self._is_open = True
 
     def _run(self, outbox: Outbox, config: Config) -> None:
         with importing:
@@ -268,6 +291,7 @@ class Delivery:
             self._outbox = Outbox(*self._bounds)
             self._sender = None
             self._thread = None
+            self._is_open = False
             self._config = None
 
 

@@ -9,7 +9,7 @@ from lowlight._responses import get
 MESSAGE_BYTES = 300
 #: What a queued object weighs beyond its texts: about that of an openai ChatCompletion.
 OBJECT_BYTES = 4_000
-_size_of = sys.getsizeof
+size_of = sys.getsizeof
 #: Values walked to weigh a nested one; what holds more counts as HUGE_BYTES.
 WALKED_MAX = 5_000
 HUGE_BYTES = 8 * 1024 * 1024
@@ -33,10 +33,6 @@ class RawBody:
 
     def __init__(self, content: bytes) -> None:
         self.content = content
-
-
-#: What needs no copy.
-FIXED = (type(None), str, tuple)
 
 
 def copied(value: Any) -> Any:
@@ -84,31 +80,16 @@ def held(value: Any) -> Tuple[Any, int]:
     """Return a text, list of messages or response as the queue keeps it, and about how many bytes that are.
 
     Exact for texts and plain message lists, which make up nearly all of it; objects of other kinds count
-    `OBJECT_BYTES` and the texts they are known for. This and `copied` are most of what `record()` does, and
-    after a pause nothing of it is in the processor's caches: the usual kinds take as few steps as can be.
+    `OBJECT_BYTES` and the texts they are known for. `Client.record` does the same by itself for the usual
+    kinds of input and response.
     """
     kind = type(value)
     if kind is str:
-        return value, len(value) if value.isascii() else _size_of(value)
+        return value, len(value) if value.isascii() else size_of(value)
     if kind is list:
-        size = 0
-        for item in value:
-            content = item.get("content") if type(item) is dict else None
-            if type(content) is not str:
-                return value[:], _list_bytes(value)
-            size += MESSAGE_BYTES + (len(content) if content.isascii() else _size_of(content))
-        return value[:], size
+        return value[:], list_bytes(value)
     if kind is RawBody:
         return value, len(value.content)
-    try:
-        if kind is not dict and type(value.choices) is list:
-            size = OBJECT_BYTES
-            for choice in value.choices:
-                content = choice.message.content
-                size += len(content) if type(content) is str and content.isascii() else _size(content)
-            return value, size
-    except Exception:  # it is no chat completion, or one that raises where it is looked at
-        pass
     return copied(value), _bytes_of(value, kind)
 
 
@@ -117,9 +98,9 @@ def _bytes_of(value: Any, kind: type) -> int:
         if kind is dict:
             return _deep_bytes(value)
         if kind is bytes:
-            return _size_of(value)
+            return size_of(value)
         if kind is tuple:
-            return _list_bytes(value)
+            return list_bytes(value)
         if kind is AsText:
             return OBJECT_BYTES + _deep_bytes(value.value)
         return OBJECT_BYTES + _response_bytes(value)
@@ -127,7 +108,8 @@ def _bytes_of(value: Any, kind: type) -> int:
         return OBJECT_BYTES
 
 
-def _list_bytes(value: Any) -> int:
+def list_bytes(value: Any) -> int:
+    """Return about how many bytes the messages, texts or objects of a list hold."""
     total = 0
     nested = []
     for item in value:
@@ -136,7 +118,7 @@ def _list_bytes(value: Any) -> int:
             total += MESSAGE_BYTES
             content = item.get("content")
             if type(content) is str:
-                total += _size_of(content)
+                total += size_of(content)
             else:
                 nested.append(item)
         elif kind is str or kind is list or kind is tuple:
@@ -157,7 +139,7 @@ def _response_bytes(response: Any) -> int:
     for name in ("content", "output"):
         blocks = getattr(response, name, None)
         if type(blocks) is str:
-            total += _size_of(blocks)
+            total += size_of(blocks)
         elif type(blocks) is list:
             for block in blocks:
                 inner = get(block, "content")
@@ -176,7 +158,7 @@ def _deep_bytes(value: Any) -> int:
         item = waiting.pop()
         kind = type(item)
         if kind is str or kind is bytes:
-            total += _size_of(item)
+            total += size_of(item)
         elif kind is dict:
             total += 200
             waiting.extend(item.values())
@@ -189,4 +171,4 @@ def _deep_bytes(value: Any) -> int:
 
 
 def _size(text: Any) -> int:
-    return _size_of(text) if type(text) is str else 0
+    return size_of(text) if type(text) is str else 0

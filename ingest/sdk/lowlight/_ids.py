@@ -2,7 +2,7 @@
 
 import os
 import time
-from typing import Any, List, Optional, Tuple
+from typing import Any, List, Optional
 
 from lowlight._limits import ID_CHARS_MAX
 from lowlight._plain import word
@@ -11,15 +11,25 @@ from lowlight._process import importing
 _VARIANT = "89ab89ab89ab89ab"
 #: Random halves of ids, made in advance: each look at the system's randomness lets another thread run first
 #: (it gives the interpreter's lock away), which would make `record()` wait for whatever that thread does.
-_tails: List[str] = []
+tails: List[str] = []
 _TAILS_N = 512
 #: What the sending thread keeps ready.
 _STOCK_N = 4 * _TAILS_N
 #: How long one reading of the clock serves: writing it as hexadecimal digits is the dearer half of an id.
 _MOMENT_S = 0.1
-#: From when until when, seconds since 1970, and the first half of the ids made then. One value, so that
-#: threads never see two halves of different moments.
-_moment: Tuple[float, float, str] = (0.0, 0.0, "")
+
+
+class _Moment:
+    """The first half of the ids made now, and from when until when, seconds since 1970, it serves."""
+
+    __slots__ = ("from_s", "head", "until_s")
+
+    def __init__(self) -> None:
+        self.from_s = self.until_s = 0.0
+        self.head = ""
+
+
+moment = _Moment()
 
 
 def new_id(at_s: Optional[float] = None) -> str:
@@ -27,51 +37,50 @@ def new_id(at_s: Optional[float] = None) -> str:
 
     Its time may be up to a tenth of a second early. The bits come from the operating system: `random` would
     repeat them in an application that seeds it, and the module `uuid` costs 4 ms to import and makes no
-    version 7 before Python 3.14.
+    version 7 before Python 3.14. `Client.record` does the same by itself, for the sake of the time it takes.
 
     Args:
         at_s: now, seconds since 1970, where the caller has just looked.
     """
     if at_s is None:
         at_s = time.time()
-    from_s, until_s, head = _moment
-    if not from_s <= at_s < until_s:
-        head = _begin_moment(at_s)
+    if not moment.from_s <= at_s < moment.until_s:
+        _begin_moment(at_s)
     try:
-        return head + _tails.pop()
+        return moment.head + tails.pop()
     except IndexError:
-        return head + _more_tails()
+        return moment.head + _more_tails()
 
 
-def _begin_moment(at_s: float) -> str:
-    global _moment
+def _begin_moment(at_s: float) -> None:
     # A clock that was never set may say anything; the time of an id has 48 bits.
     time_hex = "%012x" % (int(at_s * 1000) if 0 <= at_s < 2**48 / 1000 else 0)
-    head = f"{time_hex[:8]}-{time_hex[8:]}"
-    _moment = (at_s, at_s + _MOMENT_S, head)
-    return head
+    # The head first: another thread may look in between, and takes the old one or the new one whole.
+    moment.head = f"{time_hex[:8]}-{time_hex[8:]}"
+    moment.from_s = at_s
+    moment.until_s = at_s + _MOMENT_S
 
 
 def _more_tails() -> str:
     random = os.urandom(10 * (_TAILS_N + 1)).hex()
-    tails = [
+    made = [
         f"-7{r[:3]}-{_VARIANT[int(r[3], 16)]}{r[4:7]}-{r[7:19]}"
         for r in (random[i : i + 20] for i in range(0, len(random), 20))
     ]
-    last = tails.pop()
-    _tails.extend(tails)
+    last = made.pop()
+    tails.extend(made)
     return last
 
 
 def stock_up() -> None:
     """Make some in advance, in a thread that has the time."""
-    while len(_tails) < _STOCK_N:
-        _tails.append(_more_tails())
+    while len(tails) < _STOCK_N:
+        tails.append(_more_tails())
 
 
 def begin_anew() -> None:
     """Forget what was made in advance: a forked child would make its parent's ids."""
-    _tails.clear()
+    tails.clear()
 
 
 def given_id(given: Any) -> str:

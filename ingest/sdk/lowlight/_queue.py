@@ -1,14 +1,15 @@
 """The queue between the application's threads and the one that sends: bounded in items and in bytes.
 
-Flow: `record()` -> `put` -> `take` (the sending thread) -> `settle` once the server has answered. Both bounds
-hold for everything not settled yet, what is being sent included. A full queue drops the newest: what was
-accepted keeps its order, and a large item never costs many small ones.
+Flow: `record()` -> `waiting`, by itself or through `put` -> `take` (the sending thread) -> `settle` once the
+server has answered. Both bounds hold for everything not settled yet, what is being sent included. A full
+queue drops the newest: what was accepted keeps its order, and a large item never costs many small ones.
 
-`put` holds its lock for a few additions, and the sender holds it no longer than it takes to pick up a batch.
-The sender sleeps on a bell (a lock used as one), not on the lock: ringing it costs next to nothing, and
-waiting for it nothing at all.
+Far from the bounds `record()` appends without a lock (see `put`): after a pause nothing of what it runs is in
+the processor's caches, and each further step costs ten times what it takes otherwise. The sender sleeps on a
+bell (a lock used as one), and says by `ring_from_n` whether it wants to be woken at all.
 """
 
+import math
 import os
 import threading
 import time
@@ -21,13 +22,34 @@ BYTES_MAX = 64 * 1024 * 1024
 BATCH_ITEMS_MAX = 500
 BATCH_BYTES_MAX = 4 * 1024 * 1024
 
+#: Waking the sender takes the waking thread some 25 us. So where calls come all the time it looks by itself,
+#: after so many seconds and then ever more rarely, until as many lingers have passed without any; only then
+#: does it sleep until it is woken.
+LOOK_FIRST_S = 0.005
+QUIET_LINGERS = 10
+
 #: "calls" or "signals", about how many bytes it holds, and the other values that `_fields` names. One flat
 #: tuple: each container that is queued brings the garbage collector's next run nearer.
 Entry = Tuple[Any, ...]
 
+#: So near a bound the lock is taken: threads that were stopped between looking and appending, as many as may
+#: be, would otherwise carry the queue beyond it.
+_NEAR_N = 256
+_NEAR_BYTES = 4 * 1024 * 1024
+
 
 class Outbox:
-    """See the module. One thread takes and settles; any thread puts and flushes."""
+    """See the module. One thread takes and settles; any thread puts and flushes.
+
+    Attributes:
+        waiting: what was put and not taken yet, oldest first.
+        held_bytes: about what everything that is not settled holds. Threads add to it without a lock, which
+            is exact where the interpreter runs one at a time and leaves no gap within `+=` (CPython from
+            3.10); elsewhere an addition may get lost, until the queue is empty the next time.
+        easy_n: with fewer waiting,
+        easy_bytes: and with less held than this, an entry may be appended without more ado.
+        ring_from_n: with so many waiting before an entry is appended, its thread rings.
+    """
 
     def __init__(self, items_max: int, bytes_max: int, linger_s: float) -> None:
         self.items_max = items_max
@@ -43,12 +65,16 @@ class Outbox:
         self._changed = threading.Condition(self._lock)
         self._bell = threading.Lock()
         self._bell.acquire()
-        self._waiting: Deque[Entry] = deque()
+        self.waiting: Deque[Entry] = deque()
+        self.held_bytes = 0
+        self.easy_n = self.items_max - BATCH_ITEMS_MAX - _NEAR_N  # a batch is in hand perhaps
+        self.easy_bytes = self.bytes_max - _NEAR_BYTES
+        self.ring_from_n = 0
+        self._crowd_n = self.items_max // 4
+        self._taken_at_s = -math.inf
         self._in_hand: List[Entry] = []
-        self._held_n = 0
-        self._held_bytes = 0
-        self._put_n = 0
         self._settled_n = 0
+        self._given_up_n = 0
         self._flush_to = 0
         self._hurried = False
         self._stopping = False
@@ -57,25 +83,22 @@ class Outbox:
         self.has_backlog = False
 
     def put(self, entry: Entry) -> str:
-        """Queue an entry; return '' or the reason why it was dropped: `queue_full` or `closed`."""
-        lock = self._lock
-        lock.acquire()  # `with` takes twice as long where nothing is in the processor's caches
-        try:
+        """Queue an entry; return '' or the reason why it was dropped: `queue_full` or `closed`.
+
+        The same as what `Client.record` does by itself, for the sake of the time it takes, where `easy_n` and
+        `easy_bytes` allow it.
+        """
+        with self._lock:
             if self._stopping:
                 return "closed"
-            if self._held_n >= self.items_max or self._held_bytes + entry[1] > self.bytes_max:
+            n = len(self.waiting)
+            if n + len(self._in_hand) >= self.items_max or self.held_bytes + entry[1] > self.bytes_max:
                 return "queue_full"
             # A signal handler may record after any step of these, so that none may rest on an earlier sum.
-            self._held_n += 1
-            self._held_bytes += entry[1]
-            self._put_n += 1
-            self._waiting.append(entry)
-            n = len(self._waiting)
-        finally:
-            lock.release()
-        # The sender need not be woken in between: it waits for the first, then lingers for a full batch.
-        if n == 1 or n == BATCH_ITEMS_MAX:
-            self._ring()
+            self.held_bytes += entry[1]
+            self.waiting.append(entry)
+        if n >= self.ring_from_n:
+            self.ring()
         return ""
 
     def take(self, until: Callable[[], float]) -> Optional[List[Entry]]:
@@ -85,34 +108,47 @@ class Outbox:
             until: how many seconds the sender has at most before it has something else to do; then the
                 answer may be an empty list.
         """
-        while not self._waiting:
+        look_s = LOOK_FIRST_S
+        while not self.waiting:
             if self._stopping:
                 return None
             patience_s = until()
-            if not self._sleep(patience_s):
+            is_quiet = time.monotonic() - self._taken_at_s > QUIET_LINGERS * self._linger_s
+            if is_quiet:
+                # First the wish to be woken, then the look: who appends in between rings.
+                self.ring_from_n = 0
+                if self.waiting:
+                    break
+            nap_s = patience_s if is_quiet else min(patience_s, look_s)
+            if not self._sleep(nap_s) and nap_s == patience_s:
+                self.ring_from_n = self._crowd_n
                 return []
+            look_s = min(look_s * 2, self._linger_s)
+        self.ring_from_n = self._crowd_n
         lingered_until_s = time.monotonic() + self._linger_s
+        look_s = LOOK_FIRST_S
         while not self._is_worth_sending():
-            if not self._sleep(lingered_until_s - time.monotonic()):
+            left_s = lingered_until_s - time.monotonic()
+            if not self._sleep(min(left_s, look_s)) and left_s <= look_s:
                 break
+            look_s *= 2
         taken: List[Entry] = []
         taken_bytes = 0
         with self._lock:
-            while self._waiting and len(taken) < BATCH_ITEMS_MAX and taken_bytes < BATCH_BYTES_MAX:
-                entry = self._waiting.popleft()
+            while self.waiting and len(taken) < BATCH_ITEMS_MAX and taken_bytes < BATCH_BYTES_MAX:
+                entry = self.waiting.popleft()
                 taken.append(entry)
                 taken_bytes += entry[1]
             self._in_hand = taken
+        self._taken_at_s = time.monotonic()
         return taken
 
     def _is_worth_sending(self) -> bool:
-        return (
-            len(self._waiting) >= BATCH_ITEMS_MAX or self._held_bytes >= BATCH_BYTES_MAX or self.is_pressed()
-        )
+        return len(self.waiting) >= BATCH_ITEMS_MAX or self.held_bytes >= BATCH_BYTES_MAX or self.is_pressed()
 
     def has_time(self) -> bool:
         """Whether the sender need not hurry: nobody waits for it, and the queue is far from full."""
-        return not self.is_pressed() and self._held_n * 4 < self.items_max
+        return not self.is_pressed() and self._held_n() * 4 < self.items_max
 
     def is_pressed(self) -> bool:
         """Whether somebody waits for what is held: a flush, or the end of the process."""
@@ -125,8 +161,10 @@ class Outbox:
                 return
             self._in_hand = []
             self._settled_n += len(entries)
-            self._held_n -= len(entries)
-            self._held_bytes -= sum(entry[1] for entry in entries)
+            freed_bytes = sum(entry[1] for entry in entries)
+            self.held_bytes -= freed_bytes  # without a call between reading and writing it
+            if not self.waiting:
+                self.held_bytes = 0
             self._changed.notify_all()
 
     def note_backlog(self, exists: bool) -> None:
@@ -145,10 +183,10 @@ class Outbox:
     def hurry(self) -> int:
         """Ask that what was put so far be sent at once; return what `is_settled` takes."""
         with self._changed:
-            target = self._put_n
+            target = self._settled_n + self._held_n()
             self._flush_to = max(self._flush_to, target)
             self._hurried = True
-        self._ring()
+        self.ring()
         return target
 
     def is_settled(self, target: int) -> bool:
@@ -173,25 +211,27 @@ class Outbox:
         with self._changed:
             self._stopping = True
             self._hurried = True
-        self._ring()
+            self.easy_n = 0
+        self.ring()
 
     def abandon(self) -> List[Entry]:
         """Give up what is not settled yet, and return it."""
         with self._changed:
             self._abandoned = True
-            left = [*self._in_hand, *self._waiting]
-            self._waiting.clear()
+            left = [*self._in_hand, *self.waiting]
+            self.waiting.clear()
             self._in_hand = []
-            self._held_n = 0
-            self._held_bytes = 0
+            self.held_bytes = 0
+            self._given_up_n = len(left)
             self._changed.notify_all()
-        self._ring()
+        self.ring()
         return left
 
     @property
     def put_n(self) -> int:
         """How many entries were accepted so far."""
-        return self._put_n
+        with self._lock:
+            return self._settled_n + self._given_up_n + self._held_n()
 
     @property
     def stopping(self) -> bool:
@@ -206,9 +246,14 @@ class Outbox:
     def held(self) -> Tuple[int, int]:
         """Return how many entries are not settled yet, and about how many bytes they hold."""
         with self._lock:
-            return self._held_n, self._held_bytes
+            return self._held_n(), self.held_bytes
 
-    def _ring(self) -> None:
+    def _held_n(self) -> int:
+        return len(self._in_hand) + len(self.waiting)
+
+    def ring(self) -> None:
+        """Wake the sender; it says anew when it wants to be woken the next time."""
+        self.ring_from_n = self.items_max
         if self._bell.locked():
             try:
                 self._bell.release()
