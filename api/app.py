@@ -111,7 +111,10 @@ def create_app(
     _add_operations(app)
     document(app)
     app.put_behind(
-        allowed_hosts(settings.allowed_hosts), app.state.metrics.request, short=[intake.router, otlp.router]
+        allowed_hosts(settings.allowed_hosts),
+        app.state.metrics.request,
+        short=[intake.router, otlp.router],
+        at_once=intake.AT_ONCE,
     )
     return app
 
@@ -188,7 +191,9 @@ def _say_errors_in_one_shape(app: FastAPI) -> None:
             405: f"{request.method} is not answered at {request.url.path}.",
         }
         message = words.get(error.status_code, error.detail)
-        if request.method == "POST" and error.status_code in words:
+        if request.method == "GET" and error.status_code == 404 and not wants_page(request):
+            message += " /openapi.json describes what is."
+        elif request.method == "POST" and error.status_code in words:
             message += (
                 " Calls are sent to /v1/calls, OpenTelemetry's spans and logs to /v1/traces and /v1/logs."
             )

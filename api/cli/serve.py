@@ -4,11 +4,12 @@ import gc
 import os
 import signal
 import threading
+from functools import partial
 
 import click
 
 from api.background import READY
-from ingest.settings import load_settings
+from ingest.settings import load_settings, without_password
 
 
 @click.command(epilog="Example: LOWLIGHT_PORT=4600 lowlight serve   (or: lowlight serve --port 4600)")
@@ -34,12 +35,21 @@ def command(host: str | None, port: int | None, database_url: str | None, until_
 
     if until_stdin_closes:
         threading.Thread(target=_stop_when_stdin_closes, daemon=True).start()
-    serve(settings, ready=_say_ready)
+    serve(settings, ready=partial(_say_ready, kept_in=_kept_in(settings.database_url)))
 
 
-def _say_ready(address: str) -> None:
+def _say_ready(address: str, kept_in: str) -> None:
     click.echo(f"{READY}{address}")
     click.echo("Only this machine can reach it: no key exists.")
+    click.echo(f"What it is sent is kept in {kept_in}")
+
+
+def _kept_in(database_url: str) -> str:
+    """Return the database as a person finds it: one server may be started in this folder, one in that."""
+    from ingest.store import sqlite_path
+
+    path = sqlite_path(database_url)
+    return without_password(database_url) if path is None else str(path.absolute())
 
 
 def _stop_when_stdin_closes() -> None:

@@ -192,7 +192,9 @@ def test_a_filter_that_is_no_number_of_milliseconds(client: httpx.Client) -> Non
 
 def test_an_unknown_address_and_a_wrong_method(client: httpx.Client) -> None:
     """The answer names what is there, also where two routes share a path."""
-    assert refusal(client.get("/v1/nothing"))[0] == 404
+    answer = client.get("/docs")
+    assert refusal(answer)[0] == 404
+    assert "/openapi.json" in answer.json()["error"]["message"]
     answer = client.put("/v1/calls", content=EMPTY, headers=JSON)
     assert (refusal(answer)[0], answer.headers["allow"]) == (405, "GET, HEAD, POST")
     assert client.delete("/v1/calls/some-id").headers["allow"] == "GET, HEAD"

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from api.background import environment_of, start, stop
-from api.cli import _COMMANDS, main
+from api.cli import _COMMANDS, main, serve
 from api.operating import checkup
 from ingest.disk import Disk
 from ingest.lock import ServerLock
@@ -91,6 +91,17 @@ def doctor(settings: Settings, **environment: str) -> tuple[int, dict[str, tuple
     found = CliRunner().invoke(main, ["doctor"], env={**environment_of(settings), **environment})
     lines = (line.split(maxsplit=2) for line in found.stdout.splitlines())
     return found.exit_code, {subject: (mark, words) for mark, subject, words in lines}
+
+
+def test_the_server_says_where_it_keeps_what_it_is_sent(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Started in another folder it keeps another file."""
+    monkeypatch.chdir(tmp_path)
+    serve._say_ready("http://127.0.0.1:1", serve._kept_in("sqlite:///lowlight.db"))
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "Lowlight listens on http://127.0.0.1:1"
+    assert said[-1] == f"What it is sent is kept in {tmp_path / 'lowlight.db'}"
 
 
 def test_doctor_finds_a_sound_installation(settings: Settings) -> None:
