@@ -104,6 +104,7 @@ def create_app(
     app.state.restores = restores or Restores(None)
     app.state.probe = WriteProbe(store)
     app.state.metrics = metrics_of(store, app.state.children, app.state.drops)
+    app.state.reader = reader
     app.state.bodies = Bodies(reader)
     _say_errors_in_one_shape(app)
     for routes in _ROUTES:
@@ -147,7 +148,8 @@ def _add_operations(app: FastAPI) -> None:
     @app.get("/readyz", tags=["operations"])
     def readyz(response: Response) -> dict[str, Any]:
         """Whether calls are kept now (200 or 503) and what to do if not; how far critic and outliers are."""
-        state = readiness(app.state.store, app.state.children, app.state.drops, app.state.probe)
+        now = app.state
+        state = readiness(now.store, now.children, now.drops, now.probe, now.reader)
         response.status_code = 200 if state["ready"] else 503
         return state
 

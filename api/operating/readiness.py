@@ -15,6 +15,7 @@ from api.door.drops import ClientDrops
 from dashboards.queries.freshness import CriticWork, critic_work
 from ingest.disk import Disk, disk_of, in_words
 from ingest.probe import WriteProbe
+from ingest.reader.process import Reader
 from ingest.store import OpenStore, sqlite_path
 from ingest.tables import DEFAULT_PROJECT
 from ingest.writer import WAITING_MAX
@@ -37,7 +38,11 @@ class Running(Protocol):
 
 
 def readiness(
-    store: OpenStore, children: Mapping[str, Running], drops: ClientDrops, probe: WriteProbe | None = None
+    store: OpenStore,
+    children: Mapping[str, Running],
+    drops: ClientDrops,
+    probe: WriteProbe | None = None,
+    reader: Reader | None = None,
 ) -> dict[str, Any]:
     """Return what works and what does not.
 
@@ -47,6 +52,7 @@ def readiness(
 
     Args:
         probe: the server's own; a new one unless given.
+        reader: the server's reading process; None where it may have none.
     """
     writer = store.writer
     problems = []
@@ -64,6 +70,7 @@ def readiness(
             "last_failure": None if failure is None else {"at": _iso(failure.at_ms), "error": failure.error},
         },
         "children": {name: "running" if child.alive else "down" for name, child in children.items()},
+        "reader": "off" if reader is None else "running" if reader.running else "resting",
         "dropped_by_clients": drops.counts(),
     }
     work = fresh = None

@@ -27,8 +27,9 @@ from ingest.wire import BadBody
 #: Longest time that reading a body may take: this, and as much again for each of so many bytes. A hundred
 #: times what it takes on a machine that does nothing else.
 READ_S, READ_S_BYTES = 5.0, 2 * 1024 * 1024
-#: The process ends when it had nothing to read for so long.
 IDLE_S = 60.0
+#: The module that the process runs.
+PROGRAM = "ingest.reader.child"
 #: How long a start may take; and the pause before another one where the process ended without an answer.
 START_S = 20.0
 #: How long it may take to end.
@@ -93,7 +94,7 @@ class _Asked:
 class _Child:
     """One life of the process, with its socket and slots. Starting and ending it may take a second."""
 
-    def __init__(self) -> None:
+    def __init__(self, program: str) -> None:
         self.ready = False
         self.pipe, theirs = Pipe()
         self.slots: list[int] = []
@@ -101,7 +102,7 @@ class _Child:
             self.slots += (new_slot() for _number in range(SLOTS))
             given = (theirs.fileno(), *self.slots)
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "ingest.reader.child", *map(str, given)],
+                [sys.executable, "-P", "-m", program, *map(str, given)],
                 pass_fds=given,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -133,8 +134,15 @@ class _Child:
 class Reader:
     """Reads bodies in a process of its own. Belongs to one event loop, but for `close`."""
 
-    def __init__(self, *, idle_s: float = IDLE_S) -> None:
+    def __init__(self, *, idle_s: float = IDLE_S, program: str = PROGRAM) -> None:
+        """Start nothing yet.
+
+        Args:
+            idle_s: the process ends when it had nothing to read for so long.
+            program: the module that it runs.
+        """
         self._idle_s = idle_s
+        self._program = program
         self._child: _Child | None = None
         self._starting: asyncio.Task[None] | None = None
         self._waiting: deque[_Asked] = deque()
@@ -245,7 +253,7 @@ class Reader:
     async def _started(self) -> None:
         loop = asyncio.get_running_loop()
         try:
-            child = await loop.run_in_executor(None, _Child)
+            child = await loop.run_in_executor(None, _Child, self._program)
         except OSError as error:
             log.error("the reading process could not be started: %s; requests are read in the server", error)
             self._losses += 1
