@@ -19,6 +19,7 @@ import uvicorn
 
 from api.app import create_app
 from api.background import background
+from api.door.at_once import HttpProtocol
 from api.errors import CannotServe
 from api.operating.restoring import Restores
 from api.schema import upgrade
@@ -122,6 +123,11 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._say_started = started
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """See uvicorn. A client whose connection was made a moment too late would be served for GRACE_S."""
+        self.config.app.door.stopping = True  # type: ignore[union-attr]
+        await super().shutdown(sockets)
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """See uvicorn."""
         await super().startup(sockets)
@@ -132,7 +138,7 @@ class _Server(uvicorn.Server):
 def _uvicorn_config(app: Any) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=HttpProtocol,
         loop="asyncio",
         ws="none",
         lifespan="off",

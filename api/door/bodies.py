@@ -49,8 +49,7 @@ class Room:
         Raises:
             Refused: 503, there was none for `wait_s` seconds.
         """
-        if not self._waiting and self._fits(n):
-            self.held += n
+        if self.enter_at_once(n):
             return
         let_in = asyncio.get_running_loop().create_future()
         self._waiting.append((n, let_in))
@@ -73,6 +72,13 @@ class Room:
                     retry_after_s=1,
                 ) from None
             raise
+
+    def enter_at_once(self, n: int) -> bool:
+        """Take room for `n` bytes if nobody waits for it; return whether it was there."""
+        if self._waiting or not self._fits(n):
+            return False
+        self.held += n
+        return True
 
     def leave(self, n: int) -> None:
         """Give back room for `n` bytes."""
@@ -103,6 +109,13 @@ class Hold:
         """Wait for room for `n` bytes more; see `Room.enter`."""
         await self._room.enter(n)
         self._bytes += n
+
+    def take_at_once(self, n: int) -> bool:
+        """Take room for `n` bytes more if it is there now; return whether it was."""
+        if not self._room.enter_at_once(n):
+            return False
+        self._bytes += n
+        return True
 
     def keep(self, n: int) -> None:
         """Give back all but `n` bytes: a body without a length has taken as much as it might be."""

@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import Refused
+from api.errors import Refused, refusal_of
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class Gate:
                 message["headers"] = [*message.get("headers", ()), *SECURITY_HEADERS]
             await send(message)
 
-        refusal = self._refusal(scope)
+        refusal = self.refusal(scope)
         method = scope["method"] if scope["method"] in _METHODS else "other"
         if method == "HEAD":
             # Answered as GET; uvicorn, whose scope still says HEAD, sends the headers alone.
@@ -80,16 +80,28 @@ class Gate:
         app = self._app if refusal is None else refusal.response()
         try:
             await app(scope, receive, send_guarded)
-        except Exception:
-            log.exception("%s %s failed", method, _route(scope))
+        except Exception as error:
+            bug = self.refused(scope, error)
             if status:
                 raise
-            bug = Refused(500, "bug", "This is a bug in Lowlight; the server's log has the details.")
             await bug.response()(scope, receive, send_guarded)
         finally:
-            self._answered(method, _route(scope), status, time.perf_counter() - began_s)
+            self.note(scope, status, began_s, method)
 
-    def _refusal(self, scope: Scope) -> Refused | None:
+    def refused(self, scope: Scope, error: Exception) -> Refused:
+        """Return how to answer a request that raised; what is no refusal is a bug, and goes to the log."""
+        known = refusal_of(error)
+        if known is not None:
+            return known
+        log.error("%s %s failed", scope["method"], _route(scope), exc_info=error)
+        return Refused(500, "bug", "This is a bug in Lowlight; the server's log has the details.")
+
+    def note(self, scope: Scope, status: int, began_s: float, method: str) -> None:
+        """Tell of an answer; `began_s` is on the clock of `time.perf_counter`."""
+        self._answered(method, _route(scope), status, time.perf_counter() - began_s)
+
+    def refusal(self, scope: Scope) -> Refused | None:
+        """Return why a request is not passed on; None where it is."""
         hosts = [value for name, value in scope["headers"] if name == b"host"]
         host = hosts[0].decode("latin-1").lower() if len(hosts) == 1 else ""
         if _without_port(host) not in self._allowed_hosts:

@@ -2,10 +2,11 @@
 
 Flow: uvicorn -> `Gate` -> `ShortWay` -> the handler of a POST to intake or OpenTelemetry; every other request
 goes on to FastAPI and its routers. Those layers took longer than all else about a request of one call. The
-same handlers stand in the router, for the OpenAPI document and for every other method.
+same handlers stand in the router, for the OpenAPI document and for every other method. Short bodies of intake
+come no further than `api.door.at_once`.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -14,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api.door.at_once import Door, Path, Taking
 from api.door.gate import Answered, Gate
 from api.errors import refusal_of
 
@@ -42,18 +44,18 @@ class ShortWay:
         """
         self._app = app
         self._of = of
-        self._routes: dict[str, tuple[Any, Callable[[Request], Awaitable[Response]]]] = {
+        self.routes: dict[str, tuple[Any, Callable[[Request], Awaitable[Response]]]] = {
             route.path: (route, route.endpoint)
             for router in routers
             for route in router.routes
             if isinstance(route, Route)
         }
         # Addresses put together by hand end in a slash as often as not.
-        self._routes |= {f"{path}/": found for path, found in self._routes.items()}
+        self.routes |= {f"{path}/": found for path, found in self.routes.items()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or pass the request on."""
-        found = self._routes.get(scope["path"]) if scope["type"] == "http" else None
+        found = self.routes.get(scope["path"]) if scope["type"] == "http" else None
         if found is None or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
@@ -73,10 +75,22 @@ class BehindTheGate(FastAPI):
     """FastAPI as uvicorn sees it: gate and short way stand before all of its own layers."""
 
     def put_behind(
-        self, allowed_hosts: frozenset[str], answered: Answered, short: Sequence[APIRouter]
+        self,
+        allowed_hosts: frozenset[str],
+        answered: Answered,
+        short: Sequence[APIRouter],
+        at_once: Mapping[str, Taking],
     ) -> None:
-        """Put the gate up; call it once, when the routes are there. See `Gate` and `ShortWay`."""
-        self._gate = Gate(ShortWay(super().__call__, self, short), allowed_hosts, answered)
+        """Put the gate up; call it once, when the routes are there. See `Gate`, `ShortWay` and `Door`."""
+        short_way = ShortWay(super().__call__, self, short)
+        self._gate = Gate(short_way, allowed_hosts, answered)
+        paths = {
+            path: Path(route, at_once[route.path])
+            for path, (route, _handler) in short_way.routes.items()
+            if route.path in at_once
+        }
+        #: for `api.door.at_once.HttpProtocol`; any other server of ASGI does without
+        self.door = Door(self._gate, self.state.bodies, self, paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""

@@ -5,7 +5,7 @@ Receipt. The wait for the commit blocks no thread, so that slow disks and many c
 up.
 
 The handlers go the short way (`api.door.short_way`), without FastAPI's router and dependencies; that is why
-they ask `request.app.state` themselves.
+they ask `request.app.state` themselves. Short bodies go past them too (`AT_ONCE`).
 """
 
 import asyncio
@@ -15,18 +15,22 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
+from api.door.at_once import Taking
 from api.door.gate import check_json, header
 from api.door.short_way import JSON, Answer
+from api.operating.metrics import Metrics
 from ingest import wire
 from ingest.checking import Sent
 from ingest.intake import Intake, Prepared
-from ingest.store import OpenStore
 from ingest.tables import DEFAULT_PROJECT
 from rubrics import rubric_names
 
 router = APIRouter(prefix="/v1", tags=["intake"])
 
 Item = TypeVar("Item", bound=BaseModel)
+Parse = Callable[[bytes], Sent[Item]]
+Prepare = Callable[[Intake, int, Sent[Item]], Prepared]
+Waiter = asyncio.Future[Any]
 
 
 def _takes(batch: type[BaseModel]) -> dict[str, Any]:
@@ -59,32 +63,68 @@ async def post_labels(request: Request) -> Response:
     return await _receipt(request, "labels", wire.parse_labels, prepare)
 
 
-async def _receipt(
-    request: Request,
-    kind: str,
-    parse: Callable[[bytes], Sent[Item]],
-    prepare: Callable[[Intake, int, Sent[Item]], Prepared],
-) -> Response:
+class Begun:
+    """A body whose items are with the writer; see `api.door.at_once.Begun`."""
+
+    __slots__ = ("_kind", "_metrics", "_prepared")
+
+    def __init__(self, kind: str, prepared: Prepared, metrics: Metrics) -> None:
+        self._kind, self._prepared, self._metrics = kind, prepared, metrics
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is a result of the writer's to wait for."""
+        return self._prepared.job is not None
+
+    def receipt(self, result: Any) -> bytes:
+        """Return the receipt; count what became of the items."""
+        counted, told = self._prepared.counted(result), self._prepared.told
+        self._metrics.items(self._kind, counted.accepted, counted.duplicates, len(told.rejected))
+        return told.receipt_json(counted)
+
+
+def _ready(request: Request) -> Any:
+    """Check a request's head; return the app's state."""
     state = request.app.state
     dropped = header(request, b"x-lowlight-dropped")
     if dropped:
         state.drops.note(dropped)
     check_json(request)
-    intake: Intake = state.intake
-    store: OpenStore = state.store
-    waiter: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    return state
 
-    def begin(body: bytes) -> Prepared:
-        prepared = prepare(intake, DEFAULT_PROJECT, parse(body))
-        if prepared.job is not None:
-            store.begin_for(prepared.job, waiter)
-        return prepared
 
+def _begin(
+    state: Any, kind: str, parse: Parse[Item], prepare: Prepare[Item], body: bytes, waiter: Waiter
+) -> Begun:
+    prepared = prepare(state.intake, DEFAULT_PROJECT, parse(body))
+    if prepared.job is not None:
+        state.store.begin_for(prepared.job, waiter)
+    return Begun(kind, prepared, state.metrics)
+
+
+async def _receipt(request: Request, kind: str, parse: Parse[Item], prepare: Prepare[Item]) -> Response:
+    state = _ready(request)
+    waiter: Waiter = asyncio.get_running_loop().create_future()
     hold = state.bodies.hold()
     try:
-        prepared = await state.bodies.parsed(request, hold, begin)
-        counted = prepared.counted(None if prepared.job is None else await waiter)
+        begun = await state.bodies.parsed(
+            request, hold, lambda body: _begin(state, kind, parse, prepare, body, waiter)
+        )
+        result = await waiter if begun.waits else None
     finally:
         hold.leave()
-    state.metrics.items(kind, counted.accepted, counted.duplicates, len(prepared.told.rejected))
-    return Answer(prepared.told.receipt_json(counted), JSON)
+    return Answer(begun.receipt(result), JSON)
+
+
+def _taking(kind: str, parse: Parse[Item], prepare: Prepare[Item]) -> Taking:
+    def take(request: Request, body: bytes, waiter: Waiter) -> Begun:
+        return _begin(_ready(request), kind, parse, prepare, body, waiter)
+
+    return take
+
+
+#: Whose short bodies are taken at once (`api.door.at_once`), by path.
+AT_ONCE: dict[str, Taking] = {
+    "/v1/calls": _taking("calls", wire.parse_calls, Intake.prepare_calls),
+    "/v1/signals": _taking("signals", wire.parse_signals, Intake.prepare_signals),
+}
