@@ -17,6 +17,7 @@ from ingest.otlp.dialects import (
     logfire,
     openinference,
     traceloop,
+    vercel_ai,
 )
 from ingest.otlp.facts import Facts, Part, Role
 from ingest.otlp.reading.items import STATUS_ERROR, Record, Source, Span
@@ -62,6 +63,7 @@ _DIALECTS = (
     _Dialect(logfire.may_speak, genai.speaks, logfire.read),
     _Dialect(_anybody, langfuse.speaks, langfuse.read),
     _Dialect(_anybody, openinference.speaks, openinference.read),
+    _Dialect(_anybody, vercel_ai.speaks, vercel_ai.read),
     _Dialect(traceloop.may_speak, genai.speaks, traceloop.read),
     _Dialect(_anybody, genai.speaks, genai.read),
 )
