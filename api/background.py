@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,25 +25,34 @@ START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
 
 
+#: How a process begins: `subprocess.Popen`, or what takes its arguments and answers like one.
+Popen = Callable[..., "subprocess.Popen[str]"]
+
+
 @contextmanager
-def background(settings: Settings, *, log_path: Path | None = None) -> Iterator[str]:
+def background(
+    settings: Settings, *, log_path: Path | None = None, popen: Popen = subprocess.Popen
+) -> Iterator[str]:
     """Run a server while the block runs; yield its address as an URL.
 
     Args:
         log_path: where its log goes; a temporary file unless given.
+        popen: what starts the process.
 
     Raises:
         CannotServe: it did not start; the message is what it said.
     """
     with tempfile.TemporaryDirectory(prefix="lowlight-") as folder:
-        process, address = start(settings, log_path or Path(folder) / "server.log")
+        process, address = start(settings, log_path or Path(folder) / "server.log", popen=popen)
         try:
             yield address
         finally:
             stop(process)
 
 
-def start(settings: Settings, log_path: Path) -> tuple[subprocess.Popen[str], str]:
+def start(
+    settings: Settings, log_path: Path, *, popen: Popen = subprocess.Popen
+) -> tuple[subprocess.Popen[str], str]:
     """Start a server; return its process and, once it answers, its address.
 
     Raises:
@@ -57,7 +66,7 @@ def start(settings: Settings, log_path: Path) -> tuple[subprocess.Popen[str], st
         ) from error
     with log:
         said_before = log.tell()
-        process = subprocess.Popen(
+        process = popen(
             [sys.executable, "-m", "api.cli", "serve", "--until-stdin-closes"],
             env=environment_of(settings),
             stdin=subprocess.PIPE,

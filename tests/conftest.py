@@ -16,9 +16,9 @@ import hypothesis
 import pytest
 
 from api.schema import upgrade
-from api.serving import background
 from ingest.settings import Settings
 from ingest.store import OpenStore
+from tests.warm import WarmContext, background
 
 # Before numpy loads its libraries, in the servers that we start too: on a machine that tests keep busy their
 # threads only wait for one another, which took a fifth of the processor's time.
@@ -117,6 +117,12 @@ def service_url(service_settings: Settings) -> Iterator[str]:
     log_path = Path(service_settings.database_url.removeprefix("sqlite:///")).with_suffix(".log")
     with background(service_settings, log_path=log_path) as address:
         yield address
+
+
+@pytest.fixture
+def warm_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Children of this process, too, come from the fork server."""
+    monkeypatch.setattr("multiprocessing.get_context", lambda _method: WarmContext())
 
 
 def short_waits(path: Path) -> Settings:

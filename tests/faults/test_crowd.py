@@ -17,10 +17,11 @@ import httpx2 as httpx
 import lowlight
 import pytest
 
-from api.background import background, start, stop
+from api.background import stop
 from api.door.bodies import HELD_BYTES_MAX
 from ingest.settings import Settings
 from tests.faults.figures import figure
+from tests.warm import background, start
 
 CLIENTS = 50
 #: 250 MB is the goal for realistic texts (`make bench BENCH=intake`); these 100 MB do not compress, and all

@@ -7,9 +7,9 @@ from pathlib import Path
 import httpx2 as httpx
 import pytest
 
-from api.background import background
 from ingest.settings import Settings
 from tests.faults.senders import Kept, Senders
+from tests.warm import background
 
 
 @pytest.mark.parametrize("locked_s", [4.0, pytest.param(45.0, marks=pytest.mark.long)])

@@ -14,9 +14,10 @@ from pathlib import Path
 import httpx2 as httpx
 import pytest
 
-from api.background import background, start, stop
+from api.background import stop
 from ingest.settings import Settings
 from tests.faults.senders import Kept, Senders
+from tests.warm import background, start
 
 
 def wait_until(client: httpx.Client, ready: bool) -> dict[str, object]:

@@ -15,11 +15,12 @@ import httpx2 as httpx
 import pytest
 from click.testing import CliRunner, Result
 
-from api.background import background, environment_of
+from api.background import environment_of
 from api.cli import main
 from api.operating import restoring
 from ingest.lock import ServerLock
 from ingest.settings import Settings
+from tests.warm import background
 
 
 def lowlight(settings: Settings, *arguments: str) -> Result:

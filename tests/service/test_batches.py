@@ -228,6 +228,7 @@ def test_a_batch_that_is_gone_is_told_and_its_calls_are_asked_again(old_calls: A
     assert second[0] == "ended"
 
 
+@pytest.mark.usefixtures("warm_children")
 def test_kill_9_between_sending_and_noting_loses_and_doubles_no_score(old_calls: Asking) -> None:
     """The provider has the batch and has not said so when the worker dies; the next one finds it."""
     old_calls.provider.takes_it_anyway = True

@@ -5,8 +5,8 @@ from urllib.parse import quote
 
 import httpx2 as httpx
 
-from api.serving import background
 from ingest.settings import Settings
+from tests.warm import background
 
 IDS = ("z", "z/alike", "z/explain", "z/scores/tone")
 

@@ -16,7 +16,6 @@ from click.testing import CliRunner
 from sqlalchemy import select
 
 from api.cli.case import command
-from api.serving import background
 from ingest.settings import Settings
 from ingest.store import OpenStore
 from ingest.tables import Call, Slice, columns
@@ -26,6 +25,7 @@ from outliers.weekly import compute_weeks
 from outliers.weeks import last_ended
 from tests.conftest import short_waits
 from tests.rows import put_calls, quiet_calls
+from tests.warm import background
 
 WEEK = last_ended(now_ms(), ZoneInfo("UTC"))
 

@@ -272,6 +272,7 @@ class Deadly:
         raise StoreUnavailable("killed")
 
 
+@pytest.mark.usefixtures("warm_children")
 def test_kill_9_around_any_write_loses_and_doubles_no_score_and_keeps_to_the_budget(
     paid: Any, store: OpenStore, provider: DecisionsProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,6 +78,7 @@ def test_kill_9_in_the_middle_loses_and_doubles_no_score(
     assert 0 <= asked_twice <= 12, "only what was in flight or not yet written is paid for twice"
 
 
+@pytest.mark.usefixtures("warm_children")
 def test_told_to_stop_it_finishes_what_it_has_in_hand(
     settings: Settings, store: OpenStore, provider: DecisionsProvider, rubrics_dir: Path
 ) -> None:
@@ -93,6 +94,7 @@ def test_told_to_stop_it_finishes_what_it_has_in_hand(
     assert all(row["lease_token"] is None for row in kept), "and free for whoever comes next"
 
 
+@pytest.mark.usefixtures("warm_children")
 def test_without_a_critic_the_process_waits_and_keeps_the_work(settings: Settings, store: OpenStore) -> None:
     send(store, settings, {})
     child = Child("critic", run_critic, settings, store)

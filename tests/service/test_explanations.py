@@ -11,7 +11,6 @@ import httpx2 as httpx
 import pytest
 from sqlalchemy import text
 
-from api.serving import background
 from critic import drivers
 from critic.explaining.explainer import Explainer
 from critic.explaining.explanations import ATTEMPTS_MAX, Asked, ask
@@ -24,6 +23,7 @@ from rubrics import load_rubrics
 from tests.providers.chat import KEY, MODEL, ChatProvider
 from tests.providers.loopback import Fault, running
 from tests.service.critic_runs import judge, scores, send, with_critics, write_rubric
+from tests.warm import background
 
 WAIT_S = 60.0
 

@@ -18,9 +18,9 @@ import httpx2 as httpx
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from api.background import background
 from ingest.logs import JsonLines, TextLines, set_up_logs
 from ingest.settings import Settings
+from tests.warm import background
 
 SECRET = "mzq7secretmarker"
 JSON_TYPE = {"Content-Type": "application/json"}

@@ -17,12 +17,13 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from api.background import background, start, stop
+from api.background import start, stop
 from ingest.settings import Settings
 from tests import otlp_captures
 from tests.conftest import short_waits
 from tests.otlp_captures import captures, kept_calls
 from tests.unit.test_otlp_closing import expected_calls
+from tests.warm import background
 
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
 RESPONSES: dict[str, Any] = {

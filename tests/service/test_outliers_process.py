@@ -5,6 +5,8 @@ import time
 from functools import partial
 from zoneinfo import ZoneInfo
 
+import pytest
+
 from ingest.children import Child
 from ingest.settings import Settings
 from ingest.store import OpenStore
@@ -16,6 +18,7 @@ from outliers.weeks import last_ended
 from tests.rows import put_calls, quiet_calls
 
 
+@pytest.mark.usefixtures("warm_children")
 def test_the_child_ranks_finds_and_nominates_and_keeps_up(store: OpenStore, settings: Settings) -> None:
     week = last_ended(now_ms(), ZoneInfo("UTC"))
     calls = quiet_calls(random.Random(1), week.since_ms, 1000)

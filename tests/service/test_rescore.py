@@ -8,13 +8,13 @@ import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import text
 
-from api.background import background
 from api.cli import main
 from ingest.settings import Settings
 from ingest.store import OpenStore
 from tests.providers.loopback import running
 from tests.providers.openai_decisions import KEY, MODEL, DecisionsProvider
 from tests.service.critic_runs import OPENAI, judge, scores, send, with_critics, write_rubric
+from tests.warm import background
 
 SINCE = "2026-01-01"
 CALLS = 30
