@@ -75,6 +75,14 @@ class WindowQuery(Asked):
         return self
 
 
+class WeekCostsQuery(WeekQuery):
+    """Which week's costs, told apart by what."""
+
+    by: Literal["prompt", "prompt_version", "model", "provider", "environment", "release"] = Field(
+        "prompt", description="The field that costs are told apart by."
+    )
+
+
 class CasesQuery(Asked):
     """Which cases, newest week first."""
 

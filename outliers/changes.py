@@ -75,12 +75,15 @@ class Change:
     @property
     def filters(self) -> dict[str, str]:
         """The filters of GET /v1/calls and the pages that show its calls, the week aside."""
-        if self.by is None or self.value is None:
-            return {}
-        if self.by == "prompt_version":
-            prompt, _, version = self.value.rpartition("@")
-            return {"prompt": prompt, "version": version}
-        return {self.by: self.value}
+        return {} if self.by is None or self.value is None else filters_of(self.by, self.value)
+
+
+def filters_of(field: str, value: str) -> dict[str, str]:
+    """Return the filters of calls that have a value of a field; a version is "faq@v7"."""
+    if field == "prompt_version":
+        prompt, _, version = value.rpartition("@")
+        return {"prompt": prompt, "version": version}
+    return {field: value}
 
 
 def changes_of(connection: Connection, project_id: int, week: Week) -> list[Change]:

@@ -222,15 +222,16 @@ def _quantile(calls: WeekCalls, among: Mask) -> tuple[Estimate, float]:
 
 
 def _cost_per_call(before: WeekCalls, theirs: Mask, now: WeekCalls, mine: Mask) -> Compared:
-    was, was_spread = _mean(before, before.cost_usd, theirs)
-    is_now, spread = _mean(now, now.cost_usd, mine)
+    was, was_spread = cost_per_call(before, theirs)
+    is_now, spread = cost_per_call(now, mine)
     if not was.value or not is_now.value or not (was_spread or spread):
         return was, is_now, None
     return was, is_now, math.log(is_now.value / was.value) / math.hypot(was_spread, spread)
 
 
-def _mean(calls: WeekCalls, values: Floats, among: Mask) -> tuple[Estimate, float]:
-    """Return the mean of what is known, with its interval, and the standard error of its logarithm."""
+def cost_per_call(calls: WeekCalls, among: Mask) -> tuple[Estimate, float]:
+    """Return the mean of the known costs, with its interval, and the standard error of its logarithm."""
+    values = calls.cost_usd
     known = among & np.isfinite(values)
     n = int(known.sum())
     if not n:

@@ -154,6 +154,16 @@ class WeekChanges(SQLModel, table=True):
     changes: list[dict[str, Any]] = Field(sa_type=JSON)
 
 
+class WeekCosts(SQLModel, table=True):
+    """What a week's calls cost, as `outliers.costs.Costs`."""
+
+    __tablename__ = "week_costs"
+
+    project_id: int = Field(primary_key=True)
+    week: str = Field(primary_key=True)
+    costs: dict[str, Any] = Field(sa_type=JSON)
+
+
 class LatencySpell(SQLModel, table=True):
     """Some hours in which one provider's or service's latency had left its own baseline."""
 

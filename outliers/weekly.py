@@ -24,6 +24,7 @@ from outliers.cohorts.findings import Finding, keep_findings
 from outliers.cohorts.questions import about_bad, about_failures, about_slow, about_tail
 from outliers.cohorts.text_groups import text_groups
 from outliers.comparison import compare
+from outliers.costs import Costs, keep_costs, week_costs
 from outliers.experience.refresh import keep_progress, week_mark
 from outliers.frame import WeekCalls, calls_before, week_calls
 from outliers.latency.past import read_counts
@@ -49,6 +50,7 @@ class WeekResults:
     bad: list[Finding]
     tail: list[Finding]
     changes: list[Change]
+    costs: Costs
     causes: list[TailCauses] = field(default_factory=list)
     spells: list[Spell] = field(default_factory=list)
 
@@ -97,7 +99,9 @@ def compute_week(store: Store, settings: Settings, project_id: int, week: Week, 
     calls = week_calls(store, project_id, week)
     # a week that still runs is compared with the same part of the weeks before
     part_ms = now_ms - week.since_ms if week.holds(now_ms) else None
-    changes = compare(calls, *_weeks_before(before, last, part_ms, zone))
+    week_before_it, earlier = _weeks_before(before, last, part_ms, zone)
+    changes = compare(calls, week_before_it, earlier)
+    costs = week_costs(calls, week_before_it, zone)
     about = about_bad(calls, before)
     axes = about.ground.axes
     slow = [about_slow(calls, before, for_its_answer=which, axes=axes) for which in (True, False)]
@@ -113,7 +117,7 @@ def compute_week(store: Store, settings: Settings, project_id: int, week: Week, 
     with read_counted(store) as connection:
         counts = read_counts(connection, project_id, week)
     causes = find_causes(store, project_id, calls, zone)
-    return WeekResults(week, bad, tail, changes, causes, find_spells(counts, week, zone))
+    return WeekResults(week, bad, tail, changes, costs, causes, find_spells(counts, week, zone))
 
 
 def _weeks_before(
@@ -137,6 +141,7 @@ def keep_week(connection: Connection, project_id: int, found: WeekResults, mark:
     keep_findings(connection, project_id, week.id, "bad", found.bad)
     keep_findings(connection, project_id, week.id, "tail", found.tail)
     keep_changes(connection, project_id, week.id, found.changes)
+    keep_costs(connection, project_id, week.id, found.costs)
     keep_causes(connection, project_id, week.id, found.causes)
     keep_spells(connection, project_id, week.id, found.spells)
     if week.until_ms <= now_ms:

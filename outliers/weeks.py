@@ -9,6 +9,7 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 from outliers.errors import UnknownWeek
@@ -98,6 +99,13 @@ def weeks_of(instants_ms: Iterable[int], zone: ZoneInfo) -> list[Week]:
             known.insert(at, week)
         found.append(known[at])
     return found
+
+
+def days_of(week: Week, zone: ZoneInfo) -> list[tuple[int, int]]:
+    """Return the first instant of each of a week's seven days and that of the next, in its zone."""
+    monday = datetime.fromtimestamp(week.since_ms / 1000, zone).date()
+    starts = [_midnight_ms(monday + timedelta(day), zone) for day in range(1, 7)]
+    return list(pairwise([week.since_ms, *starts, week.until_ms]))
 
 
 def _week(year: int, number: int, zone: ZoneInfo) -> Week:

@@ -29,6 +29,7 @@ from dashboards.filters import (
     CasesQuery,
     LatencyQuery,
     PersonQuery,
+    WeekCostsQuery,
     WeekId,
     WeekQuery,
     WindowQuery,
@@ -43,6 +44,7 @@ from dashboards.pages import (
     cases,
     changes,
     cohorts,
+    costs,
     critic,
     latency,
     person,
@@ -220,6 +222,15 @@ def get_latency(
 ) -> Response:
     """Where the tail is."""
     return _page(request, store, settings, "latency", latency, asked)
+
+
+@router.get("/costs")
+@router.get("/costs.json")
+def get_costs(
+    request: Request, asked: Annotated[WeekCostsQuery, Query()], store: StoreDep, settings: SettingsDep
+) -> Response:
+    """What a week's answers cost, what changed, and what of it bought bad experiences."""
+    return _page(request, store, settings, "costs", costs, asked)
 
 
 @router.get("/rubrics")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from dashboards.queries.cases import PointShown
 from dashboards.queries.latencies import Latencies
+from outliers.costs import DayCost
 
 #: 1, 2 and 5 times a power of ten: the ticks a person reads on a log axis.
 _MARKS = (1, 2, 5)
@@ -117,6 +118,40 @@ def trend(weeks_before: Sequence[PointShown], days: Sequence[PointShown]) -> tup
             height=round(rate / top, 3) if rate else 0.0,
         )
         for place, ((point, before), rate) in enumerate(zip(points, rates, strict=True))
+    )
+
+
+@dataclass(frozen=True)
+class DayBar:
+    """One day of a week's costs, and the same day of the week before.
+
+    Attributes:
+        x, before_x, width: where the two lie, in per cent; both are as wide.
+        height, before_height: 0..1 of the chart's height; 0 where unknown.
+    """
+
+    day: DayCost
+    x: float
+    before_x: float
+    width: float
+    height: float
+    before_height: float
+
+
+def day_bars(days: Sequence[DayCost]) -> tuple[DayBar, ...]:
+    """Lay a week's days side by side, each beside the same day of the week before."""
+    top = max([usd for day in days for usd in (day.cost_usd, day.before_usd) if usd] or [1.0])
+    width = 100 / max(1, len(days))
+    return tuple(
+        DayBar(
+            day,
+            x=round((place + 0.4) * width, 3),
+            before_x=round(place * width, 3),
+            width=round(width * 0.38, 3),
+            height=round((day.cost_usd or 0.0) / top, 3),
+            before_height=round((day.before_usd or 0.0) / top, 3),
+        )
+        for place, day in enumerate(days)
     )
 
 

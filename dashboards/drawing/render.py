@@ -23,7 +23,7 @@ from dashboards.drawing import case_words, charts, reasons, tail_charts
 from dashboards.forms import Said
 from dashboards.queries.agreement import LABELS_READ
 from dashboards.queries.rubrics import CALLS_READ
-from outliers.changes import moved_most
+from outliers.changes import filters_of, moved_most
 
 HERE = Path(__file__).parent.parent
 STATIC = HERE / "static"
@@ -35,6 +35,7 @@ SECTIONS = (
     ("worst", "/worst", "Worst"),
     ("calls", "/calls", "Calls"),
     ("latency", "/latency", "Latency"),
+    ("costs", "/costs", "Costs"),
     ("rubrics", "/rubrics", "Rubrics"),
     ("critic", "/critic", "Critic"),
 )
@@ -98,6 +99,7 @@ def _environment() -> Environment:
     for name in ("duration", "share", "count", "money", "number", "shorten", "offset", "since", "tick"):
         environment.filters[name] = getattr(words, name)
     environment.filters["glued"] = glued
+    environment.filters["at"] = words.moment
     for name in ("clock", "day", "longday", "weekday", "weeknumber", "stamp"):
         environment.filters[name] = _in_zone(getattr(words, name))
     environment.globals |= {
@@ -117,6 +119,7 @@ def _environment() -> Environment:
         "slow_because": reasons.slow_because,
         "stacked": charts.stacked,
         "trend_bars": charts.trend,
+        "day_bars": charts.day_bars,
         "case_statuses": case_words.STATUSES,
         "case_events": case_words.EVENTS,
         "state_of": case_words.state_of,
@@ -125,6 +128,7 @@ def _environment() -> Environment:
         "verdict_words": case_words.verdict_words,
         "verdict_explained": case_words.verdict_explained,
         "moved_most": moved_most,
+        "filters_of": filters_of,
         "why": reasons.why,
         "shares_of": reasons.shares_of,
         "shares_in_words": reasons.shares_in_words,

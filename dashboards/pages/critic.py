@@ -95,18 +95,23 @@ def build(connection: Connection, settings: Settings, asked: WindowQuery, now: d
 
 def money_of(connection: Connection, settings: Settings, now_ms: int) -> tuple[CriticMoney, ...]:
     """Return what the configured critics spend, those that cost nothing left out."""
-    paid = [driver.name for driver in _configured(settings) if driver.leaves_machine]
-    wanted = settings.critic_budget_usd
-    budgets = dict.fromkeys(paid, wanted) if isinstance(wanted, float) else (wanted or {})
+    budgets = daily_budgets(settings)
     return critic_money(
         connection,
         DEFAULT_PROJECT,
-        paid,
-        budgets,
+        list(budgets),
+        {critic: usd for critic, usd in budgets.items() if usd is not None},
         settings.critic_uniform_share,
         load_prices(settings.prices),
         now_ms,
     )
+
+
+def daily_budgets(settings: Settings) -> dict[str, float | None]:
+    """Return what each configured critic that costs money may spend a UTC day; None for no limit."""
+    paid = [driver.name for driver in _configured(settings) if driver.leaves_machine]
+    wanted = settings.critic_budget_usd
+    return {critic: wanted if isinstance(wanted, float) else (wanted or {}).get(critic) for critic in paid}
 
 
 def _configured(settings: Settings) -> list[Driver]:

@@ -1,7 +1,8 @@
 """What the application's calls cost, by any field they are counted by, and what their critics spent.
 
 Flow: calls of a window, summed per group and user in the database -> `costs` -> GET /v1/costs; `critic_day`
-rows beside them. US dollars. A call whose cost is not known is counted, and in no sum: unknown is not zero.
+rows beside them, which the costs page shows too. US dollars. A call whose cost is not known is counted, and
+in no sum: unknown is not zero.
 """
 
 import math
@@ -117,7 +118,7 @@ def _costs(connection: Connection, project_id: int, window: Window, group_by: st
         total=_line("all", total),
         groups=tuple(lines[:limit]),
         n_groups=len(lines),
-        critics=_critics(connection, project_id, window),
+        critics=critic_costs(connection, project_id, window),
     )
 
 
@@ -196,7 +197,8 @@ def _line(group: str, row: Row[Any]) -> CostLine:
     )
 
 
-def _critics(connection: Connection, project_id: int, window: Window) -> tuple[CriticCost, ...]:
+def critic_costs(connection: Connection, project_id: int, window: Window) -> tuple[CriticCost, ...]:
+    """Return what critics spent in the UTC days that a window touches, by their names."""
     rows = connection.execute(
         select(
             CRITIC_DAY.c.critic,

@@ -1,10 +1,15 @@
-"""How many calls a week had, how many of them were bad, and how many nobody could grade."""
+"""How many calls a week had, and how many of them were bad.
+
+Flow: counts of calls and of their experiences, now; the share with its interval as the weekly computation
+kept it (outliers.changes), so that the first screen, the table of changes and the JSON say one number.
+"""
 
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
 from ingest.tables import Call, columns
+from outliers.changes import changes_of
 from outliers.experience.parts import BAD_FROM
 from outliers.intervals import wilson
 from outliers.tables import Experience
@@ -21,7 +26,11 @@ class Volume:
         n: calls that started in the week.
         n_ranked: those with a P(bad).
         n_bad: those with P(bad) of at least one half.
-        bad_rate: n_bad / n_ranked, 95 % interval `low`..`high`; None where none is ranked.
+        bad_rate: share of bad calls, 95 % interval `low`..`high`: each call counted for those it stands for
+            and a user's calls once, as of the last weekly computation. Before the first one it is n_bad /
+            n_ranked. None where none is ranked.
+        weighed: whether that differs from n_bad / n_ranked because calls were sampled, by the application
+            or by a critic's budget.
     """
 
     n: int
@@ -30,6 +39,11 @@ class Volume:
     bad_rate: float | None
     low: float | None
     high: float | None
+    weighed: bool = False
+
+
+#: Shares further apart than this differ by their weights, not by what came since the weekly computation.
+SAME_SHARE = 0.005
 
 
 def volume(connection: Connection, project_id: int, week: Week) -> Volume:
@@ -52,5 +66,10 @@ def volume(connection: Connection, project_id: int, week: Week) -> Volume:
     n_bad = connection.execute(ranked.where(EXPERIENCE.c.p_bad >= BAD_FROM)).scalar_one()
     if not n_ranked:
         return Volume(n, 0, 0, None, None, None)
-    low, high = wilson(n_bad, n_ranked)
-    return Volume(n, n_ranked, n_bad, n_bad / n_ranked, low, high)
+    plain = n_bad / n_ranked
+    for change in changes_of(connection, project_id, week):
+        told = change.now
+        if (change.measure, change.by) == ("bad_rate", None) and told.value is not None:
+            weighed = abs(told.value - plain) > SAME_SHARE
+            return Volume(n, n_ranked, n_bad, told.value, told.low, told.high, weighed)
+    return Volume(n, n_ranked, n_bad, plain, *wilson(n_bad, n_ranked))

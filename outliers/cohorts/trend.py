@@ -3,8 +3,6 @@
 Flow: outliers.cohorts.discovery.Tested -> `began_ms`, `trend` -> Finding (outliers.cohorts.describing).
 """
 
-from datetime import UTC, datetime, time, timedelta
-from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -15,7 +13,7 @@ from outliers.cohorts.discovery import Tested, expected_under
 from outliers.cohorts.findings import Point
 from outliers.conditions import Condition
 from outliers.frame import Floats, Mask, WeekCalls
-from outliers.weeks import Week, week_before
+from outliers.weeks import Week, days_of, week_before
 
 WEEKS_BEFORE = 4
 
@@ -48,7 +46,7 @@ def trend(calls: WeekCalls, tested: Tested, zone: ZoneInfo) -> dict[str, Any]:
     """
     question = tested.question
     inside = question.among & tested.mask
-    days = _points(calls, question.y, inside, _days(calls.week, zone))
+    days = _points(calls, question.y, inside, days_of(calls.week, zone))
     parts = [part for part in tested.condition.parts if part.op != "within"]
     past = question.before
     if past is None:
@@ -77,14 +75,3 @@ def _points(calls: WeekCalls, y: Floats, inside: Mask, spans: list[tuple[int, in
         mine = inside & (calls.started_at_ms >= since_ms) & (calls.started_at_ms < until_ms)
         points.append(Point(since_ms, int(mine.sum()), round(float(y[mine].sum()), 3)))
     return tuple(points)
-
-
-def _days(week: Week, zone: ZoneInfo) -> list[tuple[int, int]]:
-    """Return the first instant of each day of a week and that of the next, in its zone."""
-    monday = datetime.fromtimestamp(week.since_ms / 1000, zone).date()
-    starts = [
-        round(datetime.combine(monday + timedelta(day), time(), zone).astimezone(UTC).timestamp() * 1000)
-        for day in range(1, 7)
-    ]
-    edges = [week.since_ms, *starts, week.until_ms]
-    return list(pairwise(edges))

@@ -78,6 +78,8 @@ PAGES: dict[str, Address] = {
     "latency_by_service": lambda _source, _calls: ("/latency", ""),
     "latency_by_prompt_version": lambda _source, _calls: ("/latency", "group_by=prompt_version"),
     "latency_by_hour": lambda _source, _calls: ("/latency", "group_by=hour"),
+    "costs": lambda _source, _calls: ("/costs", ""),
+    "costs_by_prompt_version": lambda _source, _calls: ("/costs", "by=prompt_version"),
     "rubrics": lambda _source, _calls: ("/rubrics", ""),
     "rubric": lambda _source, _calls: ("/rubrics/tone", ""),
     "critic": lambda _source, _calls: ("/critic", ""),

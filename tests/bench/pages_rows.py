@@ -31,7 +31,7 @@ from outliers.experience.parts import (
     see,
 )
 from outliers.experience.refresh import keep_progress
-from outliers.tables import CaseEvent, Experience, Finding, LatencyCauses, WeekCase, WeekChanges
+from outliers.tables import CaseEvent, Experience, Finding, LatencyCauses, WeekCase, WeekChanges, WeekCosts
 from outliers.weeks import last_ended, weeks_between
 
 PROMPTS = tuple(f"prompt-{i}" for i in range(8))
@@ -311,7 +311,7 @@ def copy_history(store: OpenStore, zone: ZoneInfo) -> None:
 
 
 def _copy_week(connection: Connection, last: str, older: list[str]) -> None:
-    for table in (Finding, WeekCase, CaseEvent, WeekChanges, LatencyCauses):
+    for table in (Finding, WeekCase, CaseEvent, WeekChanges, WeekCosts, LatencyCauses):
         of = columns(table)
         kept = [column for column in of.columns if column.name != "seq"]
         copied = connection.execute(select(*kept).where(of.c.week == last)).mappings().all()

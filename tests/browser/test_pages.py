@@ -20,7 +20,15 @@ from sqlalchemy import Connection, text
 from api.routes import pages
 from dashboards import panels
 from dashboards.drawing.render import as_json
-from dashboards.filters import CallsQuery, CasesQuery, LatencyQuery, WeekQuery, WindowQuery, WorstQuery
+from dashboards.filters import (
+    CallsQuery,
+    CasesQuery,
+    LatencyQuery,
+    WeekCostsQuery,
+    WeekQuery,
+    WindowQuery,
+    WorstQuery,
+)
 from dashboards.pages import (
     alike,
     call,
@@ -28,6 +36,7 @@ from dashboards.pages import (
     case,
     cases,
     cohorts,
+    costs,
     latency,
     rubric,
     rubrics,
@@ -57,6 +66,8 @@ PAGES = (
     "/cohorts",
     "/changes",
     "/critic",
+    "/costs",
+    "/costs?by=prompt_version",
     "/worst?by=latency&per=user",
     f"/cases/{CASE}",
     f"/cases/{CLOSED}",
@@ -284,7 +295,8 @@ def test_a_phone_never_scrolls_sideways(site: Site, empty_site: Site, browser: B
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/worst", "/calls", "/latency", "/rubrics", "/cases", "/cohorts", f"/cases/{CASE}"]
+    "path",
+    ["/", "/worst", "/calls", "/latency", "/costs", "/rubrics", "/cases", "/cohorts", f"/cases/{CASE}"],
 )
 def test_an_empty_page_says_how_to_fill_it(empty_site: Site, page: Page, path: str) -> None:
     page.goto(empty_site.url + path)
@@ -329,6 +341,7 @@ _ONE_OF_EACH = {
     "/users/{user_id:path}": "/users/user-7",
     "/sessions/{session_id:path}": "/sessions/session-17",
     "/latency": "/latency?group_by=model&measure=first_token",
+    "/costs": f"/costs?week={CASE}&by=model",
     "/rubrics": "/rubrics",
     "/rubrics/{name}": "/rubrics/tone",
     "/critic": "/critic",
@@ -388,6 +401,7 @@ def test_twins_are_the_contexts_that_pages_show(site: Site) -> None:
         "/latency.json?group_by=provider": lambda c, now: latency.build(
             c, settings, LatencyQuery(group_by="provider"), now
         ),
+        "/costs.json?by=model": lambda c, now: costs.build(c, settings, WeekCostsQuery(by="model"), now),
         "/cases.json": lambda c, now: cases.build(c, settings, CasesQuery(), now),
         f"/cases/{CASE}.json": lambda c, now: case.build(c, settings, CASE, now),
         f"/cohorts.json?week={CASE}": lambda c, now: cohorts.build(c, settings, WeekQuery(week=CASE), now),
