@@ -8,6 +8,7 @@ from typing import Any
 import anthropic
 import lowlight
 import openai
+import pydantic
 import pytest
 
 from tests.sdk.fake_server import FakeServer
@@ -737,3 +738,77 @@ def test_a_wrapped_client_works_where_lowlight_does_not(answers: Answers, addres
         assert len(read_chat(made)) == 5
         client.record = None  # type: ignore[method-assign, assignment]
         assert len(read_chat(made)) == 5
+
+
+class Parcel(pydantic.BaseModel):
+    """What the answers below are to be parsed into."""
+
+    place: str
+
+
+@pytest.mark.parametrize(
+    ("content", "finish_reason", "error"),
+    [
+        ("On its way.", "stop", pydantic.ValidationError),
+        ('{"place": "Leip', "length", openai.LengthFinishReasonError),
+        (None, "content_filter", openai.ContentFilterFinishReasonError),
+    ],
+)
+def test_an_answer_that_cannot_be_parsed_is_a_failed_call_with_what_was_said(
+    server: FakeServer,
+    client: lowlight.Client,
+    answers: Answers,
+    asked: Asked,
+    openai_client: openai.OpenAI,
+    content: str | None,
+    finish_reason: str,
+    error: type[Exception],
+) -> None:
+    """It was paid for, and its text is the cause: an error alone would hide both."""
+    answers[CHAT] = (200, chat({"content": content}, finish_reason))
+    with pytest.raises(error):
+        openai_client.chat.completions.parse(**ASK, response_format=Parcel)
+    call = the_call(server, client)
+    assert call.pop("error")["type"] == error.__name__
+    expected = {**OPENAI_CALL, "output": content or "", "finish_reason": finish_reason}
+    assert call == expected
+    [(_path, _headers, body)] = asked.requests
+    assert body["response_format"]["json_schema"]["name"] == "Parcel"
+
+
+def test_a_message_that_cannot_be_parsed_says_what_was_said(
+    server: FakeServer, client: lowlight.Client, answers: Answers, anthropic_client: anthropic.Anthropic
+) -> None:
+    answers[ANTHROPIC] = (200, message([{"type": "text", "text": "On its way."}], "end_turn"))
+    with pytest.raises(pydantic.ValidationError):
+        anthropic_client.messages.parse(**ASK_ANTHROPIC, output_format=Parcel)
+    call = the_call(server, client)
+    assert call.pop("error")["type"] == "ValidationError"
+    assert call == ANTHROPIC_CALL
+
+
+@pytest.mark.parametrize("bytes_read", [0, 10])
+def test_a_body_that_is_not_read_to_its_end_is_aborted(
+    server: FakeServer,
+    client: lowlight.Client,
+    answers: Answers,
+    anthropic_client: anthropic.Anthropic,
+    bytes_read: int,
+) -> None:
+    answers[ANTHROPIC] = (200, message([{"type": "text", "text": "On its way." * 1_000}], "end_turn"))
+    with anthropic_client.messages.with_streaming_response.create(**ASK_ANTHROPIC) as raw:
+        if bytes_read:
+            next(raw.iter_bytes(bytes_read))
+    call = the_call(server, client)
+    assert call["finish_reason"] == "aborted"
+    assert not {"output", "error", "usage"} & call.keys()
+
+
+def test_a_body_that_is_read_past_the_watch_is_none_that_was_left(
+    server: FakeServer, client: lowlight.Client, answers: Answers, anthropic_client: anthropic.Anthropic
+) -> None:
+    """As it came over the wire, compressed perhaps: what was said is not known, and nothing was aborted."""
+    answers[ANTHROPIC] = (200, message([{"type": "text", "text": "On its way."}], "end_turn"))
+    with anthropic_client.messages.with_streaming_response.create(**ASK_ANTHROPIC) as raw:
+        assert b"On its way." in b"".join(raw.http_response.iter_raw())
+    assert "finish_reason" not in the_call(server, client)

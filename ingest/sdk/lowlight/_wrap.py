@@ -104,7 +104,11 @@ class _Watching:
         try:
             if str(path).partition("?")[0].rstrip("/") not in _PATHS or not self._client.is_enabled():
                 return None
-            return Watch(self._client, self._provider, named.get("body"))
+            watch = Watch(self._client, self._provider, named.get("body"))
+            options = named.get("options")
+            if isinstance(options, dict) and callable(options.get("post_parser")):
+                named["options"] = {**options, "post_parser": watch.before(options["post_parser"])}
+            return watch
         except Exception as problem:
             _failed_at(self._client, problem)
             return None
@@ -125,11 +129,22 @@ class Watch:
             self._fields["prompt"] = (stored["id"], stored.get("version"))
         self._is_over = False
         self._is_reading = False
+        self._has_come = False
         self._last_ms = 0.0
         self._events: Optional[Events] = None
         self._gathered = Gathered()
         self._body: List[bytes] = []
         self._body_bytes = 0
+        self._parsed: Any = None
+
+    def before(self, parser: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """Look at the response before `parse` makes the application's objects of it, which may fail."""
+
+        def parse(response: Any) -> Any:
+            self._parsed = response
+            return parser(response)
+
+        return parse
 
     def adopt(self, fields: Dict[str, Any]) -> None:
         """Be the call of an observed function that has handed out the stream."""
@@ -206,6 +221,7 @@ class Watch:
     def _take(self, part: bytes) -> None:
         try:
             self._last_ms = self._clock.ms()
+            self._has_come = True
             if self._events is None:
                 self._body_bytes += len(part)
                 if self._body_bytes <= BODY_BYTES_MAX:
@@ -222,14 +238,19 @@ class Watch:
         """The body was read to its end."""
         self._tell(self._last_ms, **self._come_by_now())
 
-    def closed(self) -> None:
-        """The body was closed: by the package after its end, or because nobody wants the rest."""
+    def closed(self, *, is_read_elsewhere: bool = False) -> None:
+        """The body was closed: by the package after its end, or because nobody wants the rest.
+
+        Args:
+            is_read_elsewhere: whether the application has read it, perhaps past us.
+        """
         if self._is_over or self._is_reading:  # the HTTP client closes at the end of the body, while it reads
             return
-        if self._gathered.is_complete or self._events is None:
+        if self._gathered.is_complete or (is_read_elsewhere and not self._has_come):
             self._ended()
         else:
-            self._tell(self._clock.ms(), **{**self._come_by_now(), "finish_reason": "aborted"})
+            found = self._come_by_now() if self._events is not None else {}  # half a JSON says nothing
+            self._tell(self._clock.ms(), **{**found, "finish_reason": "aborted"})
 
     def __del__(self) -> None:
         # A stream that was dropped. The moment at which the garbage collector found it means nothing.
@@ -242,7 +263,7 @@ class Watch:
     def _come_by_now(self) -> Dict[str, Any]:
         """What is known of the answer."""
         found: Dict[str, Any] = {}
-        response = self._gathered.response()
+        response = self._parsed if self._parsed is not None else self._gathered.response()
         if response is None and self._body:
             response = RawBody(b"".join(self._body))
         if response is not None:
@@ -292,13 +313,13 @@ def _watched_kind(kind: Any) -> type:
             try:
                 super().close()
             finally:
-                self._lowlight.closed()
+                self._lowlight.closed(is_read_elsewhere=self.is_stream_consumed)
 
         async def aclose(self) -> None:
             try:
                 await super().aclose()
             finally:
-                self._lowlight.closed()
+                self._lowlight.closed(is_read_elsewhere=self.is_stream_consumed)
 
     Watched.__name__, Watched.__qualname__, Watched.__module__ = (
         kind.__name__,
