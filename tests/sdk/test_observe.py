@@ -194,6 +194,8 @@ def test_async_generators(server: FakeServer, client: lowlight.Client) -> None:
             await asyncio.sleep(0)
             yield word
 
+    assert inspect.isasyncgenfunction(answer)  # as FastAPI asks of a dependency
+
     async def main() -> None:
         assert [word async for word in answer("where?")] == ["On ", "its ", "way."]
         stream: Any = answer("where?")
@@ -206,13 +208,31 @@ def test_async_generators(server: FakeServer, client: lowlight.Client) -> None:
     assert (part["output"], part["finish_reason"]) == ("On ", "aborted")
 
 
+@pytest.mark.parametrize("target", [dict, 7, None.__class__])
+def test_what_is_no_function_is_returned_and_named(
+    client: lowlight.Client, caplog: pytest.LogCaptureFixture, target: Any
+) -> None:
+    """A class above all: one in its place could not be inherited from, nor asked for by isinstance."""
+    assert client.observe(target) is target
+    assert "it takes functions and methods" in caplog.text
+
+
 def test_a_plain_function_may_hand_out_what_still_runs(server: FakeServer, client: lowlight.Client) -> None:
     async def coroutine() -> str:
         return "later"
 
     assert list(client.observe(lambda: (word for word in ("a", "b")))()) == ["a", "b"]
+
+    async def stream() -> AsyncIterator[str]:
+        yield "c"
+        yield "d"
+
+    async def whole(words: AsyncIterator[str]) -> list[str]:
+        return [word async for word in words]
+
     assert asyncio.run(client.observe(lambda: coroutine())()) == "later"
-    assert [call["output"] for call in arrived(server, client)] == ["ab", "later"]
+    assert asyncio.run(whole(client.observe(lambda: stream())())) == ["c", "d"]
+    assert [call["output"] for call in arrived(server, client)] == ["ab", "later", "cd"]
 
 
 def test_a_block_is_a_call(server: FakeServer, client: lowlight.Client) -> None:

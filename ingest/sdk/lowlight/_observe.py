@@ -6,7 +6,7 @@ The function behaves as before: same results, same exceptions, same kind where a
 
 import functools
 import inspect
-from typing import TYPE_CHECKING, Any, AsyncIterator, Callable, Dict, Generator, List, Optional
+from typing import TYPE_CHECKING, Any, AsyncIterator, Callable, Dict, Generator, List, Optional, Tuple
 
 from lowlight._calls import OpenCall
 from lowlight._context import leave
@@ -26,6 +26,13 @@ def observed(client: "Client", target: Any, fields: Dict[str, Any]) -> Any:
     """Return `target`, each of its runs recorded by `client` with `fields`."""
     if isinstance(target, (staticmethod, classmethod)):
         return type(target)(observed(client, target.__func__, fields))
+    if isinstance(target, type) or not callable(target):
+        client.tally.warn(
+            "observe",
+            f"observe() cannot observe {target!r:.100}; it takes functions and methods. "
+            "It was returned unchanged",
+        )
+        return target
     begin = functools.partial(_begin, client, _Arguments(target), fields)
 
     if inspect.iscoroutinefunction(target):
@@ -44,6 +51,11 @@ def observed(client: "Client", target: Any, fields: Dict[str, Any]) -> Any:
 
         return relay
 
+    if inspect.isasyncgenfunction(target):
+        return functools.wraps(target)(
+            _async_relay(lambda *args, **named: (begin(args, named), target(*args, **named)))
+        )
+
     @functools.wraps(target)
     def run(*args: Any, **named: Any) -> Any:
         call = begin(args, named)
@@ -59,7 +71,7 @@ def observed(client: "Client", target: Any, fields: Dict[str, Any]) -> Any:
         if inspect.isgenerator(result):
             return _relayed(call, result)
         if inspect.isasyncgen(result):
-            return _arelayed(call, result)
+            return _async_relay(lambda: (call, result))()
         if inspect.iscoroutine(result):
             return _awaited(call, result)
         if not _is_left_to_its_stream(call, result):
@@ -178,32 +190,41 @@ def _relayed(call: OpenCall, inner: Any) -> Generator[Any, Any, Any]:
         raise
 
 
-async def _arelayed(call: OpenCall, inner: Any) -> AsyncIterator[Any]:
-    said = _Said(call)
-    step: Callable[[Any], Any] = inner.asend
-    value: Any = None
-    try:
-        while True:
-            token = call.step_in()
-            try:
-                item = await step(value)
-            except StopAsyncIteration:
-                said.tell()
-                return
-            finally:
-                leave(token)
-            said.add(item)
-            try:
-                value = yield item
-                step = inner.asend
-            except GeneratorExit:
-                await inner.aclose()
-                raise
-            except BaseException as error:
-                step, value = inner.athrow, error
-    except BaseException as error:
-        said.tell(error)
-        raise
+def _async_relay(start: Callable[..., Tuple[OpenCall, Any]]) -> Callable[..., AsyncIterator[Any]]:
+    """Return an async generator function that hands on what the generator of `start` yields.
+
+    A function and not a generator: frameworks (FastAPI's dependencies) look at which kind it is.
+    """
+
+    async def relay(*args: Any, **named: Any) -> AsyncIterator[Any]:
+        call, inner = start(*args, **named)
+        said = _Said(call)
+        step: Callable[[Any], Any] = inner.asend
+        value: Any = None
+        try:
+            while True:
+                token = call.step_in()
+                try:
+                    item = await step(value)
+                except StopAsyncIteration:
+                    said.tell()
+                    return
+                finally:
+                    leave(token)
+                said.add(item)
+                try:
+                    value = yield item
+                    step = inner.asend
+                except GeneratorExit:
+                    await inner.aclose()
+                    raise
+                except BaseException as error:
+                    step, value = inner.athrow, error
+        except BaseException as error:
+            said.tell(error)
+            raise
+
+    return relay
 
 
 class _Said:
