@@ -223,6 +223,41 @@ def test_a_folder_that_cannot_be_used_is_named_and_done_without(
     assert "LOWLIGHT_SPOOL" in caplog.text
 
 
+def test_a_full_disk_costs_nothing(
+    server: FakeServer, tmp_path: Path, run_program: RunProgram, nowhere: str
+) -> None:
+    """What cannot be written waits in memory, and nothing half written stays behind."""
+    source = f"""
+import resource, time, lowlight
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))  # as ENOSPC would, in the middle of a file
+client = lowlight.Client({nowhere!r}, linger_s=0.0, spool={str(tmp_path)!r})
+client.record("4", input="x" * 50_000)
+while "spool" not in client.tally._warned_at_s: time.sleep(0.01)
+print(client.stats()["queued"], client.stats()["dropped"])
+"""
+    done = run_program(source)
+    assert done.stdout == "1 {}\n", done.stderr
+    assert "cannot be written ([Errno 27] File too large)" in done.stderr
+    assert os.listdir(tmp_path) in ([], ["lock"])
+
+
+def test_a_damaged_file_costs_only_what_is_damaged(
+    server: FakeServer, tmp_path: Path, left_behind: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Cut off, zeros and nothing at all: what a loss of power leaves of a file that was just written."""
+    first, second, third, _fourth = spooled(tmp_path)
+    whole = first.read_bytes()
+    first.write_bytes(whole + b"\n" + whole[:40])
+    second.write_bytes(bytes(4096))
+    third.write_bytes(b"")
+    with lowlight.Client(server.url, spool=tmp_path) as client:
+        assert client.flush(20)
+        assert client.stats()["dropped"] == {"broken": 2}
+    assert list(server.calls) == [left_behind[0], left_behind[3]]
+    assert spooled(tmp_path) == []
+    assert f"{first.name} in {tmp_path} was damaged" in caplog.text
+
+
 def test_a_file_belongs_to_its_key(server: FakeServer, tmp_path: Path, nowhere: str) -> None:
     """So that no project's calls go to another where two share a folder."""
     for key in ("one", "other"):

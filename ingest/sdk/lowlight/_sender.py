@@ -86,7 +86,7 @@ class Sender:
             try:
                 if entries:
                     self._send(entries)
-            except Exception as problem:
+            except BaseException as problem:  # an object of the application's may raise even SystemExit
                 self._drop(
                     "sdk_error", len(entries), f"{type(problem).__name__}: {problem}; please report it"
                 )
@@ -138,7 +138,7 @@ class Sender:
                     bodies.append(encode(entry))
                 except SaysNothing as problem:
                     self._drop("unusable", 1, f"a signal {problem}")
-                except Exception as error:
+                except BaseException as error:  # see `run`
                     self._drop("unreadable", 1, f"{kind[:-1]}: {type(error).__name__}: {error}")
                 n += 1
                 if n % ENCODED_AT_ONCE == 0 and not in_haste and self._outbox.has_time():
@@ -294,7 +294,8 @@ class Sender:
                 return False
             failures = self._failures.get(batch.name, 0)
             try:
-                self._try(batch.kind, batch.bodies, is_last_try=failures + 1 >= FAILED_TRIES_MAX)
+                if batch.bodies:
+                    self._try(batch.kind, batch.bodies, is_last_try=failures + 1 >= FAILED_TRIES_MAX)
             except Again as again:
                 self._failures = {batch.name: failures + again.is_failure}
                 self._tally.count("retries")
@@ -306,6 +307,8 @@ class Sender:
             ):  # and with it perhaps a half of what was too large: rather send it twice
                 return False
             self._spool.remove(batch)
+            if batch.broken_n:
+                self._drop("broken", batch.broken_n, f"{batch.name} in {self._spool.folder} was damaged")
             self._tally.count("replayed", len(batch.bodies))
             self._failures = {}
             self._tries = 0

@@ -24,11 +24,12 @@ _LOOK_INTERVAL_S = 2.0
 
 
 class Spooled(NamedTuple):
-    """One batch on the disk: "calls" or "signals", and its items as JSON."""
+    """One batch on the disk: "calls" or "signals", its items as JSON, and how many more are damaged."""
 
     name: str
     kind: str
     bodies: List[bytes]
+    broken_n: int
 
 
 class Spool:
@@ -77,8 +78,10 @@ class Spool:
                 name = self._names[0]
                 try:
                     with open(os.path.join(self.folder, name), "rb") as kept:
-                        bodies = kept.read().split(b"\n")
-                    return Spooled(name, name.rpartition(".")[2], [body for body in bodies if body])
+                        lines = kept.read().split(b"\n")
+                    bodies = [line for line in lines if _is_whole(line)]
+                    broken_n = sum(map(bool, lines)) - len(bodies)
+                    return Spooled(name, name.rpartition(".")[2], bodies, broken_n)
                 except FileNotFoundError:  # another process has sent it
                     self._names.popleft()
                 except OSError:
@@ -140,6 +143,11 @@ class Spool:
                     names.append(entry.name)
         self._bytes = total
         self._names = deque(sorted(name for name in names if name not in self._unreadable))
+
+
+def _is_whole(line: bytes) -> bool:
+    """Whether a line is an item as it was written, and not what a loss of power leaves: cut, or zeros."""
+    return line.startswith(b"{") and line.endswith(b"}") and b"\0" not in line
 
 
 def _on_disk(size: int) -> int:
