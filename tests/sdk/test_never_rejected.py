@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lowlight import _limits
-from lowlight._config import Given, read_config
+from lowlight._config import Config, Given, read_config
 from lowlight._fields import CALL_FIELDS
 from lowlight._signals import SaysNothing, encode_signal
 from lowlight._wire import encode_call
@@ -39,12 +39,22 @@ from tests.sdk.odd_values import (
 )
 from tests.sdk.outbox import queued
 
-PLAIN = read_config(Given())
+
+def config_of(**given: Any) -> Config:
+    """The settings of a client that is told these."""
+
+    def refuse(_kind: str, message: str) -> None:
+        raise AssertionError(message)
+
+    return read_config(Given(**given), refuse)
+
+
+PLAIN = config_of()
 CONFIGS = [
     PLAIN,
-    read_config(Given(capture_content=False)),
-    read_config(Given(redact=lambda text: text * 2, environment="e" * 300, release="\ud800" * 300)),
-    read_config(Given(redact=lambda _text: None, capture_content=False)),
+    config_of(capture_content=False),
+    config_of(redact=lambda text: text * 2, environment="e" * 300, release="\ud800" * 300),
+    config_of(redact=lambda _text: None, capture_content=False),
 ]
 NOW_MS = 1_795_335_300_000
 SETTINGS: dict[str, Any] = {"suppress_health_check": [HealthCheck.function_scoped_fixture], "deadline": None}
@@ -190,7 +200,7 @@ def test_an_id_that_is_too_long_or_unreadable_is_left_out_and_named(
 def test_a_long_name_is_cut_wherever_it_comes_from(outbox: lowlight.Client, name: str) -> None:
     assert getattr(sent_call(outbox, **{name: "n" * 300}), name) == "n" * 256
     outbox.record({"choices": [], "model": "n" * 300})
-    config = read_config(Given(environment="n" * 300, release="n" * 300))
+    config = config_of(environment="n" * 300, release="n" * 300)
     call = kept(encode_call(queued(outbox), config).body)
     assert {call.model, call.environment, call.release} == {"n" * 256}
 

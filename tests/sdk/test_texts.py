@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,9 @@ def broken(text: str) -> str:
     raise RuntimeError(f"cannot redact {text}")
 
 
-@pytest.mark.parametrize("failing", [broken, lambda text: None, lambda text: b"x", "no function", 7])
+@pytest.mark.parametrize(
+    "failing", [broken, lambda text: None, lambda text: b"x", lambda text: sys.exit(1), "no function", 7]
+)
 def test_a_text_that_cannot_be_redacted_is_withheld(
     server: FakeServer, caplog: pytest.LogCaptureFixture, failing: Any
 ) -> None:
@@ -153,14 +156,17 @@ def test_calls_of_an_empty_session_are_no_session(outbox: lowlight.Client, nothi
 
 
 def test_a_failed_call_is_always_kept_and_stands_for_itself(server: FakeServer) -> None:
+    answer = {"id": "resp_1", "output": [], "status": "failed", "error": {"code": "server_error"}}
     with lowlight.Client(server.url, linger_s=0.01, sample=0.0) as client:
         client.record("4")
         failed = client.record(error=ValueError("x"), session_id="s")
         sampled = client.record(error=ValueError("x"), sample_rate=0.5)
+        says_so = client.record(answer, session_id="s")
         client.signal("thumbs_down", session_id="s")
         assert client.flush(20)
-    assert list(server.calls) == [failed, sampled]
+    assert list(server.calls) == [failed, sampled, says_so]
     assert "sample_rate" not in server.calls[failed]  # 1, as the server reads it
+    assert "sample_rate" not in server.calls[says_so]
     assert server.calls[sampled]["sample_rate"] == 0.5
     assert len(server.signals) == 1
 
@@ -174,11 +180,35 @@ def test_a_higher_rate_keeps_what_a_lower_one_keeps(unit: str, one: float, other
     assert not is_kept(unit, 0.0)
 
 
-@pytest.mark.parametrize(("given_", "kept"), [("0", 0), ("1", 50), ("nonsense", 50), ("", 50), ("7", 50)])
-def test_the_rate_of_the_environment(
-    server: FakeServer, run_program: RunProgram, given_: str, kept: int
-) -> None:
+def test_the_rate_of_the_environment(server: FakeServer, run_program: RunProgram) -> None:
     source = "import lowlight\nfor i in range(50): lowlight.record('4', session_id=str(i))"
-    done = run_program(source, LOWLIGHT_URL=server.url, LOWLIGHT_SAMPLE=given_)
-    assert done.returncode == 0, done.stderr
-    assert len(server.calls) == kept
+    done = run_program(source, LOWLIGHT_URL=server.url, LOWLIGHT_SAMPLE="0")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert server.calls == {}
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "message"),
+    [
+        ("SAMPLE", "", ""),
+        ("SAMPLE", "10%", "LOWLIGHT_SAMPLE='10%' is no number of 0 to 1; 1 is taken"),
+        ("SAMPLE", "10", "LOWLIGHT_SAMPLE='10' is no number of 0 to 1; 1 is taken"),
+        ("SAMPLE", "nan", "LOWLIGHT_SAMPLE='nan' is no number of 0 to 1; 1 is taken"),
+        ("ENABLED", "maybe", "LOWLIGHT_ENABLED='maybe' is neither true nor false; true is taken"),
+        ("ENABLED", " Yes ", ""),
+    ],
+)
+def test_a_setting_that_cannot_be_read_is_named(
+    server: FakeServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    variable: str,
+    text: str,
+    message: str,
+) -> None:
+    monkeypatch.setenv(f"LOWLIGHT_{variable}", text)
+    with lowlight.Client(server.url) as client:
+        call_id = client.record("4")
+        assert client.flush(20)
+    assert list(server.calls) == [call_id]
+    assert [record.message for record in caplog.records] == ([message] if message else [])

@@ -179,7 +179,7 @@ class Client(Delivery):
             if "opentelemetry.trace" in _modules and trace_id is None and span_id is None:
                 trace_id, span_id = span_ids()
             if self._samples and error is None:
-                sample_rate = self._sampled(sample_rate, session_id, trace_id, call_id)
+                sample_rate = self._sampled(response, sample_rate, session_id, trace_id, call_id)
                 if sample_rate == 0.0:
                     return call_id
             size = ENTRY_BYTES

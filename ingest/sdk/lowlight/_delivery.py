@@ -222,15 +222,19 @@ class Delivery:
             config = self._config or self._settings()
             self.tally.drop(dropped, 1, _DROPPED[dropped].format(config=config, outbox=self._outbox))
 
-    def _sampled(self, given: Any, *ids: Any) -> float:
-        """Return the rate that a call is sent with, 0 where it is not: of those sampled out.
+    def _sampled(self, response: Any, given: Any, *ids: Any) -> Optional[float]:
+        """Return the rate that a call without an error of its own is sent with; 0 where it is not sent.
 
         Args:
+            response: may tell of an error.
             given: what the application has sampled by already; None where it has not.
             ids: of the session, the trace and the call; the first that there is decides.
         """
-        from lowlight._sampling import combined, is_kept, unit_of
+        from lowlight._sampling import combined, has_failed, is_kept, unit_of
 
+        if has_failed(response):
+            found: Optional[float] = given
+            return found
         rate = (self._config or self._settings()).sample
         if is_kept(unit_of(ids), rate):
             return combined(given, rate)
@@ -241,7 +245,7 @@ class Delivery:
         """The settings, read at the first use: arguments first, then the environment."""
         with self._opening:
             if self._config is None:
-                config = read_config(self._given)
+                config = read_config(self._given, self.tally.warn)
                 self._samples = config.sample < 1.0
                 if self._samples:
                     with importing:

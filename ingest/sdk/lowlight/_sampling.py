@@ -10,12 +10,21 @@ import hashlib
 from typing import Any, Iterable
 
 from lowlight._plain import Unreadable, word
+from lowlight._responses import get
 
 
 def is_kept(unit: str, rate: float) -> bool:
     """Return whether the session, trace or call of this id is among those kept."""
     digest = hashlib.sha256(unit.encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") < rate * 2**64
+
+
+def has_failed(response: Any) -> bool:
+    """Return whether a response says that there is no answer, as OpenAI's Responses of status `failed` do."""
+    try:
+        return response is not None and get(response, "error") is not None
+    except Exception:  # any property of a foreign object may raise
+        return False
 
 
 def unit_of(ids: Iterable[Any]) -> str:

@@ -38,7 +38,7 @@ def _redacted(item: Dict[str, Any], redact: Redact, problems: Dict[str, str]) ->
         value = plain(found.pop(name))
         try:
             found[name] = _through(redact, value)
-        except Exception as problem:
+        except BaseException as problem:  # sys.exit() too: it would end the thread that sends
             problems[f"redact:{name}"] = f"redact() failed ({type(problem).__name__}): {name} was withheld"
             if name in ("input", "output"):
                 found.setdefault(f"{name}_chars", chars_of(value))
@@ -46,7 +46,7 @@ def _redacted(item: Dict[str, Any], redact: Redact, problems: Dict[str, str]) ->
     if type(error) is dict and error.get("message"):
         try:
             found["error"] = {**error, "message": _through(redact, error["message"])}
-        except Exception as problem:
+        except BaseException as problem:
             problems["redact:error"] = (
                 f"redact() failed ({type(problem).__name__}): the error's message was withheld"
             )
