@@ -80,6 +80,13 @@ class Room:
         self.held += n
         return True
 
+    def grow(self, n: int) -> bool:
+        """Take room for `n` bytes more before those who have none yet; return whether it was there."""
+        if not self._fits(n):
+            return False
+        self.held += n
+        return True
+
     def leave(self, n: int) -> None:
         """Give back room for `n` bytes."""
         self.held -= n
@@ -117,8 +124,21 @@ class Hold:
         self._bytes += n
         return True
 
+    @property
+    def bytes(self) -> int:
+        """How many bytes that is."""
+        return self._bytes
+
+    async def reach(self, n: int) -> None:
+        """Wait for room until `n` bytes are held; see `Room.enter`."""
+        more = n - self._bytes
+        if more > 0 and self._room.grow(more):
+            self._bytes = n
+        elif more > 0:
+            await self.take(more)
+
     def keep(self, n: int) -> None:
-        """Give back all but `n` bytes: a body without a length has taken as much as it might be."""
+        """Give back all but `n` bytes: a body that comes slowly holds what has come of it."""
         if self._bytes > n:
             self._room.leave(self._bytes - n)
             self._bytes = n
@@ -165,7 +185,8 @@ class Bodies:
         """
         encoding = packing(request)
         announced = header(request, b"content-length")
-        size = int(announced) if announced.isdigit() else WIRE_BYTES_MAX
+        # One without a length, as some exporters send them, takes room as it comes.
+        size = int(announced) if announced.isdigit() else SMALL_BYTES + 1
         loop = asyncio.get_running_loop()
         if encoding is None and size <= SMALL_BYTES:
             body = await read_small(request)
@@ -174,7 +195,7 @@ class Bodies:
         if encoding is None:
             # A body that is refused for its size is not waited for.
             await hold.take(min(size, WIRE_BYTES_MAX))
-            body = await read_packed(request)
+            body = await read_packed(request, hold)
             hold.keep(len(body))
             if len(body) <= SMALL_BYTES:
                 return parse(body)
@@ -182,7 +203,7 @@ class Bodies:
         packed = Hold(self._packed)
         try:
             await packed.take(min(size, WIRE_BYTES_MAX))
-            body = await read_packed(request)
+            body = await read_packed(request, packed)
             packed.keep(len(body))
             # One at a time, and it waits for room with the turn in hand: what holds that room is with the
             # writer or in the parsing thread, and needs no turn.

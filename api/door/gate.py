@@ -10,7 +10,7 @@ import logging
 import time
 import zlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -25,6 +25,8 @@ WIRE_BYTES_MAX = 16 * 1024 * 1024
 UNZIPPED_BYTES_MAX = 64 * 1024 * 1024
 #: Longest wait for the next part of a body, and for all of it: 16 MiB at 2 Mbit/s.
 STILL_S, BODY_S = 5.0, 67.0
+#: After so long a pause a body is slow: room is set aside for what has come of it alone.
+HASTE_S = 0.5
 #: What is unpacked in one go.
 GZIP_WINDOW_BYTES = 16 * 1024
 
@@ -238,16 +240,34 @@ def gunzip(packed: bytes, bytes_max: int = UNZIPPED_BYTES_MAX) -> bytes:
     return b"".join(parts)
 
 
-async def read_packed(request: Request) -> bytes:
+class Held(Protocol):
+    """The bytes that are set aside for a body while it comes."""
+
+    @property
+    def bytes(self) -> int:
+        """How many those are."""
+
+    def keep(self, n: int) -> None:
+        """Give back all but `n`."""
+
+    async def reach(self, n: int) -> None:
+        """Wait until they are `n` at least. Raises Refused where they cannot be."""
+
+
+async def read_packed(request: Request, held: Held | None = None) -> bytes:
     """Return a body as it travels, at most WIRE_BYTES_MAX of it, within BODY_S. See `read_json`.
 
     A client whose network went away sends neither the rest nor an end: two of them would hold all the room
     for bodies until the server is started anew.
+
+    Args:
+        held: gives back what has not come after HASTE_S, and is asked for more when more comes: who sends
+            slowly, over a bad line, would keep all others out.
     """
     deadline = asyncio.timeout(BODY_S)
     try:
         async with deadline:
-            return await _parts_together(request, deadline)
+            return await _parts_together(request, deadline, held)
     except TimeoutError:
         raise Refused(
             503,
@@ -267,7 +287,9 @@ async def read_small(request: Request) -> bytes:
     return await _parts_together(request, None)
 
 
-async def _parts_together(request: Request, deadline: asyncio.Timeout | None) -> bytes:
+async def _parts_together(
+    request: Request, deadline: asyncio.Timeout | None, held: Held | None = None
+) -> bytes:
     too_large = Refused(
         413, "too_large", f"The body is larger than {WIRE_BYTES_MAX >> 20} MiB; send fewer at once."
     )
@@ -282,6 +304,7 @@ async def _parts_together(request: Request, deadline: asyncio.Timeout | None) ->
     while True:
         if deadline is not None:
             deadline.reschedule(min(ends_at_s, loop.time() + STILL_S))
+        slow = None if held is None else loop.call_later(HASTE_S, held.keep, size)
         try:
             message = await request.receive()
         except asyncio.CancelledError:
@@ -294,12 +317,18 @@ async def _parts_together(request: Request, deadline: asyncio.Timeout | None) ->
                 "The server is stopping and this body has not come; send the same again.",
                 retry_after_s=1,
             ) from None
+        finally:
+            if slow is not None:
+                slow.cancel()
         if message["type"] == "http.disconnect":
             raise Refused(400, "gone", "The client went away before its body was complete.")
         part = message.get("body", b"")
         size += len(part)
         if size > WIRE_BYTES_MAX:
             raise too_large
+        if held is not None and deadline is not None and size > held.bytes:
+            deadline.reschedule(None)  # whoever waits for room has a time limit of its own
+            await held.reach(size)
         parts.append(part)
         if not message.get("more_body", False):
             break

@@ -1,6 +1,7 @@
 """Room for bodies: bounded, first come first served, given back whatever becomes of a request."""
 
 import asyncio
+import gzip
 
 import pytest
 from starlette.requests import Request
@@ -129,6 +130,63 @@ def test_a_body_that_does_not_come_is_not_waited_for_and_frees_its_room(
         assert (refused.value.status, refused.value.code, refused.value.close) == (503, "too_slow", True)
         hold.leave()
         await asyncio.wait_for(bodies.hold().take(gate.WIRE_BYTES_MAX), 1)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "announced",
+    [
+        [(b"content-length", b"16777216")],
+        [],
+        [(b"content-length", b"900000"), (b"content-encoding", b"gzip")],
+    ],
+    ids=["large", "of unknown length", "packed"],
+)
+def test_a_body_that_comes_slowly_keeps_nobody_out(
+    monkeypatch: pytest.MonkeyPatch, announced: list[tuple[bytes, bytes]]
+) -> None:
+    """One client on a bad line had all the room set aside for it, and all others got 503 for a minute."""
+    monkeypatch.setattr(gate, "HASTE_S", 0.01)
+    parts: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def receive() -> Message:
+        part = await parts.get()
+        return {"type": "http.request", "body": part, "more_body": bool(part)}
+
+    async def scenario() -> None:
+        bodies = Bodies()
+        hold = bodies.hold()
+        request = Request({"type": "http", "method": "POST", "headers": announced}, receive)
+        reading = asyncio.create_task(bodies.parsed(request, hold, len))
+        packed = gzip.compress(bytes(200_000)) if len(announced) > 1 else bytes(200_000)
+        for part in (packed[:90], packed[90:150], packed[150:]):
+            parts.put_nowait(part)
+            await asyncio.sleep(0.05)
+            other = Hold(bodies._packed if len(announced) > 1 else bodies._plain)
+            await asyncio.wait_for(other.take(gate.WIRE_BYTES_MAX - 200_000), 1)
+            other.leave()
+        parts.put_nowait(b"")
+        assert await asyncio.wait_for(reading, 30) == 200_000
+        assert hold.bytes == 200_000
+        hold.leave()
+
+    asyncio.run(scenario())
+
+
+def test_what_has_come_of_a_body_goes_before_bodies_that_wait() -> None:
+    """It can be done with sooner, and they could not begin before that anyway."""
+
+    async def scenario() -> None:
+        room = Room(100)
+        slow = Hold(room)
+        await slow.take(10)
+        waiting = asyncio.create_task(room.enter(100))
+        await asyncio.sleep(0)
+        await asyncio.wait_for(slow.reach(60), 1)
+        assert (slow.bytes, room.held, waiting.done()) == (60, 60, False)
+        slow.leave()
+        await asyncio.wait_for(waiting, 1)
 
     asyncio.run(scenario())
 
