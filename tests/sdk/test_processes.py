@@ -28,6 +28,19 @@ lowlight.signal("copy", session_id="s")
     assert {(call["release"], call["environment"]) for call in server.calls.values()} == {("r7", "staging")}
 
 
+def test_what_is_recorded_by_the_applications_own_functions_at_exit_is_sent(
+    server: FakeServer, run_program: RunProgram
+) -> None:
+    source = """
+import atexit, lowlight
+atexit.register(lambda: lowlight.record("4"))
+lowlight.record("3")
+"""
+    done = run_program(source, LOWLIGHT_URL=server.url)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert outputs(server) == ["3", "4"]
+
+
 def test_a_process_that_fails_sends_what_it_recorded(server: FakeServer, run_program: RunProgram) -> None:
     done = run_program("import lowlight\nlowlight.record('4')\n1/0", LOWLIGHT_URL=server.url)
     assert "ZeroDivisionError" in done.stderr
@@ -47,8 +60,9 @@ def test_a_server_in_trouble_holds_the_end_up_two_seconds_at_most(
         with running() as gone:
             url = gone.url
     source = """
-import atexit, time, lowlight
+import atexit, time
 atexit.register(lambda: print(time.monotonic() - began))  # runs last
+import lowlight
 lowlight.record("4")
 began = time.monotonic()
 """

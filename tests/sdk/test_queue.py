@@ -64,17 +64,18 @@ def test_calls_that_come_while_others_are_sent_are_neither_lost_nor_left_behind(
         assert (client.stats()["queued"], client.stats()["queued_bytes"]) == (0, 0)
 
 
+@pytest.mark.parametrize("step", ["__init__", "start"])
 def test_where_no_thread_can_be_started_calls_wait_until_one_can(
-    server: FakeServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, step: str
 ) -> None:
-    """A container's limit of processes, or the end of the interpreter."""
+    """A container's limit of processes, the end of the interpreter, or one that allows no such threads."""
 
-    def refused(_thread: threading.Thread) -> None:
+    def refused(_thread: threading.Thread, **_how: object) -> None:
         raise RuntimeError("can't start new thread")
 
     with lowlight.Client(server.url, linger_s=0.01) as client:
         with monkeypatch.context() as patch:
-            patch.setattr(threading.Thread, "start", refused)
+            patch.setattr(threading.Thread, step, refused)
             first = client.record("4")
             second = client.record("5")
         assert client.stats()["queued"] == 2

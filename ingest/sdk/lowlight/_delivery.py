@@ -265,11 +265,11 @@ class Delivery:
         with self._opening:
             if self._thread is not None or self._config is None:
                 return
-            thread = threading.Thread(
-                target=self._run, args=(self._outbox, self._config), name="lowlight", daemon=True
-            )
             attend(self)
             try:
+                thread = threading.Thread(
+                    target=self._run, args=(self._outbox, self._config), name="lowlight", daemon=True
+                )
                 thread.start()
             except RuntimeError as problem:
                 self.tally.warn(

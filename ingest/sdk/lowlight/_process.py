@@ -35,7 +35,6 @@ class Attended(Protocol):
 
 
 _attended: Set[Attended] = set()
-_registered = False
 _finalizer_pid = 0
 
 
@@ -45,11 +44,8 @@ def attend(client: Attended) -> None:
     A child of multiprocessing (and of what is built on it) ends without running atexit, but runs its
     finalizers.
     """
-    global _registered, _finalizer_pid
+    global _finalizer_pid
     _attended.add(client)
-    if not _registered:
-        _registered = True
-        atexit.register(_end)
     util = sys.modules.get("multiprocessing.util")
     if util is not None and _finalizer_pid != os.getpid():
         _finalizer_pid = os.getpid()
@@ -68,6 +64,10 @@ def _end() -> None:
         client.stop()
     for client in clients:
         client.shutdown(deadline_s - time.monotonic())
+
+
+# At the import, so that what the application registers later, and may record in, runs before.
+atexit.register(_end)
 
 
 def _after_fork() -> None:
