@@ -16,6 +16,7 @@ from sqlalchemy import Connection, bindparam, func, select, update
 
 from critic.queue.pauses import paused
 from critic.queue.rows import NO_INPUT, NO_OUTPUT, NOT_BY_ITSELF_MS, Leased, NewScore
+from critic.spending.budget import DAY_MS
 from critic.tables import GuardReading, RubricVersion, Score
 from ingest.tables import Todo, columns
 from ingest.upsert import upsert
@@ -29,6 +30,8 @@ VERSION = columns(RubricVersion)
 KEYS_MAX = 1000
 #: Tries that count against a call (a time-out, a worker that died over it) before it is `failed`.
 ATTEMPTS_MAX = 6
+#: The longest wait for another try: what `critic.working.pace` draws at most.
+WAIT_MAX_MS = 300_000
 #: The advisory lock of PostgreSQL under which `changed` numbers are given; any number that is ours alone.
 CHANGED_LOCK = 0x6C6F776C
 #: Rows looked at per call wanted when leasing: as many rubrics as a call commonly has.
@@ -222,6 +225,32 @@ def follow_clock_back(connection: Connection, *, by_ms: int, now_ms: int) -> int
         )
     )
     return moved.rowcount
+
+
+def bound_waits(connection: Connection, *, now_ms: int) -> int:
+    """Let nothing wait longer from now on than a wait can be; return how many rows were due later.
+
+    For a worker that starts: where the machine's clock was ahead when the last one ended, a retry meant for
+    the next minute may stand in another year. A provider's own long wait is cut with them: like a pause, it
+    is asked for again at the next request. What is deferred waits for the next reset at most.
+    """
+    later = 0
+    for status, latest_ms in (
+        ("pending", now_ms + WAIT_MAX_MS),
+        ("deferred", now_ms // DAY_MS * DAY_MS + DAY_MS),
+    ):
+        moved = connection.execute(
+            update(SCORE)
+            .where(
+                SCORE.c.status == status,
+                SCORE.c.not_before_ms > latest_ms,
+                SCORE.c.batch.is_(None),
+                SCORE.c.lease_token.is_(None),
+            )
+            .values(not_before_ms=latest_ms)
+        )
+        later += moved.rowcount
+    return later
 
 
 def backlog(connection: Connection, now_ms: int | None = None) -> Backlog:

@@ -129,6 +129,9 @@ class Worker:
         """Forget old pauses (a key may be mended) and give rows of critics no longer configured away."""
         plan, now_ms = self._work.plan, self._work.clock_ms()
         await self._end_pauses(now_ms)
+        later = await self._work.write(partial(queue.bound_waits, now_ms=now_ms))
+        if later:
+            log.info("%d rows were to wait longer than a wait can be; they are due sooner", later)
         give_up = partial(give_up_others, critics=plan.critics, limit=PASS_ON_ROWS, now_ms=now_ms)
         while await self._work.write(give_up):
             continue

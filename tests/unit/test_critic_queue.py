@@ -10,7 +10,9 @@ from sqlalchemy.exc import IntegrityError
 
 from critic import queue
 from critic.queue import pauses
-from critic.queue.rows import NO_OUTPUT, Finished, Leased, NewScore, Retry
+from critic.queue.leasing import WAIT_MAX_MS
+from critic.queue.rows import NO_OUTPUT, NOT_BY_ITSELF_MS, Finished, Leased, NewScore, Retry
+from critic.spending.budget import DAY_MS
 from ingest.store import OpenStore
 
 SCORE = queue.SCORE
@@ -199,3 +201,25 @@ def test_the_database_refuses_what_no_score_can_be(store: OpenStore, values: str
     with pytest.raises(IntegrityError, match=check):
         store.write(spoil)
     assert rows(store)[0]["status"] == "pending"
+
+
+def test_what_a_clock_that_was_ahead_put_off_is_due_soon_after_a_start(store: OpenStore) -> None:
+    """The clock stood in another year when the worker ended, and was set right while nothing ran."""
+    year_ms = 365 * DAY_MS
+    take(store, *(new(seq) for seq in range(1, 5)), replace(new(5), batch=0), now_ms=year_ms)
+    soon, later, put_off, held = lease(store, now_ms=year_ms)
+    assert finish(
+        store, Finished(put_off.seq, put_off.token, "deferred", "no budget", not_before_ms=year_ms + DAY_MS)
+    ) == []  # fmt: skip
+    retries = [Retry(row.seq, row.token, year_ms + 1_000, "HTTP 500", True) for row in (soon, later)]
+    store.write(partial(queue.retry_later, retries=retries))
+    assert store.write(partial(queue.bound_waits, now_ms=year_ms)) == 0, "a usual wait is left alone"
+
+    now_ms = 10 * DAY_MS + 5_000
+    assert store.write(partial(queue.bound_waits, now_ms=now_ms)) == 3
+    due = {row["seq"]: row["not_before_ms"] for row in rows(store)}
+    assert {due[soon.seq], due[later.seq]} == {now_ms + WAIT_MAX_MS}
+    assert due[put_off.seq] == 11 * DAY_MS, "the next reset"
+    assert due[held.seq] == year_ms + LEASE_MS, "somebody has it in hand"
+    assert max(due.values()) == NOT_BY_ITSELF_MS, "a batch does not wait by itself"
+    assert {row.seq for row in lease(store, now_ms=now_ms + WAIT_MAX_MS)} == {soon.seq, later.seq}
