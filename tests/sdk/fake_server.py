@@ -125,6 +125,15 @@ def keep_and_hang_up(handler: Handler) -> None:
     reset(handler)
 
 
+def keep_and_hang_up_in_the_middle(handler: Handler) -> None:
+    """Keep the batch, then cut the connection in the middle of the receipt."""
+    with handler.fake.lock:
+        handler.fake.receipt(handler.path, handler.sent)
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 60\r\n\r\n")
+    handler.wfile.write(b'{"accepted": 1')
+    handler.close_connection = True
+
+
 def reset(handler: Handler) -> None:
     """Cut the connection with a reset."""
     handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

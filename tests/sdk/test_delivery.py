@@ -6,15 +6,26 @@ import random
 import threading
 import time
 import tracemalloc
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from typing import Any
 
 import lowlight
 import pytest
 from lowlight._queue import BATCH_BYTES_MAX, BATCH_ITEMS_MAX
 
 from api.door.drops import ClientDrops
-from tests.sdk.fake_server import FakeServer, hang, keep, keep_and_hang_up, refuse, reset, running
+from tests.sdk.fake_server import (
+    FakeServer,
+    hang,
+    keep,
+    keep_and_hang_up,
+    keep_and_hang_up_in_the_middle,
+    refuse,
+    reset,
+    running,
+)
 
 
 def test_calls_and_signals_arrive_once_under_the_ids_returned(
@@ -175,12 +186,16 @@ def test_a_passing_failure_costs_nothing(server: FakeServer, client: lowlight.Cl
     assert client.stats()["dropped"] == {}
 
 
-def test_a_lost_receipt_does_not_double_a_call(server: FakeServer, client: lowlight.Client) -> None:
-    server.orders.append(keep_and_hang_up)
+@pytest.mark.parametrize("order", [keep_and_hang_up, keep_and_hang_up_in_the_middle])
+def test_a_lost_receipt_does_not_double_a_call(
+    server: FakeServer, client: lowlight.Client, order: Callable[[Any], None]
+) -> None:
+    server.orders.append(order)
     call_id = client.record("4")
     assert client.flush(20)
     assert list(server.calls) == [call_id]
     assert (client.stats()["accepted"], client.stats()["duplicates"]) == (0, 1)
+    assert client.stats()["dropped"] == {}
 
 
 def test_a_connection_closed_while_idle_is_opened_again_at_once(

@@ -165,7 +165,9 @@ class Transport:
         response = self._connection.getresponse()
         content = response.read(ANSWER_BYTES_MAX)
         if not response.isclosed():
-            self.close()  # more than we care to read
+            self.close()
+            if len(content) < ANSWER_BYTES_MAX:  # http.client says nothing of a body that ends too soon
+                raise self._http.IncompleteRead(content, response.length)
         return Answer(
             response.status, _retry_after_s(response.headers.get("Retry-After"), self._parse_date), content
         )
