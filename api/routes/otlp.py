@@ -20,7 +20,7 @@ from api.door.gate import content_type
 from api.errors import Refused
 from ingest.errors import StoreUnavailable, WriterBusy
 from ingest.otlp.intake import Accepted, OtlpIntake, Prepared
-from ingest.otlp.telling import Summary
+from ingest.otlp.telling import Rows, Summary
 from ingest.reader.process import Reader
 from ingest.store import OpenStore
 from ingest.tables import DEFAULT_PROJECT
@@ -74,7 +74,7 @@ async def _answer(request: Request, signal: str) -> Response:
     async def begin_apart(reader: Reader, body: bytes) -> Prepared:
         asked = otlp.asked(signal, DEFAULT_PROJECT, is_json=is_json)
         summary, rows = await reader.read("otlp", body, tuple(asked))
-        return begun(otlp.prepared(body, asked, Summary(*summary), rows))
+        return begun(otlp.prepared(body, asked, Summary(*summary), Rows(*rows) if rows else None))
 
     def begun(prepared: Prepared) -> Prepared:
         if prepared.job is not None:

@@ -100,12 +100,8 @@ class OtlpIntake:
         now_ms = time.time_ns() // 1_000_000
         return Asked(signal, is_json, project_id, now_ms, now_ms + self._quiet_ms, self._packs)
 
-    def prepared(self, body: bytes, asked: Asked, summary: Summary, rows: Rows | bytes | None) -> Prepared:
-        """Turn a request that was read into a job, for a caller that waits for the writer in its own way.
-
-        Args:
-            rows: those of `ingest.otlp.telling.Told`, or as `marshal` wrote them.
-        """
+    def prepared(self, body: bytes, asked: Asked, summary: Summary, rows: Rows | None) -> Prepared:
+        """Turn a request that was read into a job, for a caller that waits for the writer in its own way."""
         project_id = asked.project_id
         accepted = Accepted(summary.rejected, tuple(summary.reasons), summary.kept)
         jobs: list[Job] = [*self._signal_jobs(project_id, summary.signals)]

@@ -5,10 +5,10 @@ closed fragment of each span for what may still come late. A whole trace to whic
 waits after all, span by span: here are only its rows, so its request is read a second time.
 """
 
-import marshal
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from sqlalchemy import Connection
 
@@ -20,6 +20,10 @@ from ingest.otlp.fragment_values import Values, span_of
 from ingest.otlp.fragment_writes import keep_fragments, keep_remembered
 from ingest.otlp.telling import Rows
 
+Item = TypeVar("Item")
+
+#: Traces, or fragments, that are written together.
+ROWS_AT_ONCE = 500
 #: Values of one IN (...).
 _KEYS_MAX = 500
 
@@ -29,24 +33,15 @@ class KeepSpans:
     """The writer's job for one request.
 
     Attributes:
-        rows: as they are, or as `marshal` wrote them in the reading process: taken apart in the writer's
-            turn, they are as small as can be until then.
         waiting: reads the request again for spans, by (trace id, span id), that must wait after all;
             returns values of `fragment_values.KEPT`.
         slices: ids of slices known from earlier requests; not changed here.
     """
 
     project_id: int
-    rows: Rows | bytes
+    rows: Rows
     waiting: Callable[[Collection[tuple[str, str]]], list[Values]]
     slices: dict[SliceKey, int]
-
-    def plain_rows(self) -> Rows:
-        """Return the rows as they are."""
-        if isinstance(self.rows, bytes):
-            plain: Rows = marshal.loads(self.rows)  # noqa: S302 (a process of ours wrote it)
-            return plain
-        return self.rows
 
     def __call__(self, connection: Connection) -> dict[SliceKey, int]:
         """Write both; return the slices that were looked up."""
@@ -60,16 +55,29 @@ class KeepSpans:
         found: dict[int, dict[SliceKey, int]] = {}
         for project_id in {job.project_id for job in jobs}:
             ours = [job for job in jobs if job.project_id == project_id]
-            traces: list[tuple[KeepSpans, _Trace]] = []
-            others: list[Values] = []
-            for job in ours:
-                ended, waiting = job.plain_rows()
-                others += waiting
-                traces += [(job, _trace(*trace)) for trace in ended]
             # What waits goes first, so that no trace counts as whole beside it.
-            keep_fragments(connection, others)
-            found[project_id] = _keep_ended(connection, project_id, traces, sole=sole) if traces else {}
+            for rows in _some_at_once(job.rows.others() for job in ours):
+                keep_fragments(connection, rows)
+            slices: dict[SliceKey, int] = {}
+            for known in {id(job.slices): job.slices for job in ours}.values():
+                slices = known if not slices else {**slices, **known}
+            new: dict[SliceKey, int] = {}
+            for traces in _some_at_once(_traces_of(job) for job in ours):
+                new |= _keep_ended(connection, project_id, traces, {**slices, **new}, sole=sole)
+            found[project_id] = new
         return [found[job.project_id] for job in jobs]
+
+
+def _some_at_once(lists: Iterable[list[Item]]) -> Iterator[list[Item]]:
+    """Join lists until they are long enough to be worth a statement: of a group not all is in memory."""
+    held: list[Item] = []
+    for each in lists:
+        held += each
+        if len(held) >= ROWS_AT_ONCE:
+            yield held
+            held = []
+    if held:
+        yield held
 
 
 @dataclass(slots=True)
@@ -86,6 +94,10 @@ class _Trace:
     scopes: list[Values]
 
 
+def _traces_of(job: KeepSpans) -> list[tuple[KeepSpans, "_Trace"]]:
+    return [(job, _trace(*trace)) for trace in job.rows.ended()]
+
+
 def _trace(
     trace_id: str, calls: Sequence[tuple[tuple[object, ...], list[Values]]], scopes: list[Values]
 ) -> _Trace:
@@ -96,13 +108,15 @@ Candidates = list[tuple[KeepSpans, _Trace]]
 
 
 def _keep_ended(
-    connection: Connection, project_id: int, candidates: Candidates, *, sole: bool
+    connection: Connection,
+    project_id: int,
+    candidates: Candidates,
+    slices: dict[SliceKey, int],
+    *,
+    sole: bool,
 ) -> dict[SliceKey, int]:
     """Write the calls of whole traces; those to which something known may belong wait, span by span."""
     whole, others = _apart(connection, project_id, candidates)
-    slices: dict[SliceKey, int] = {}
-    for known in {id(job.slices): job.slices for job, _trace in candidates}.values():
-        slices = known if not slices else {**slices, **known}
     calls = [made for _job, trace in whole for made, _spans in trace.calls]
     found = keep_calls(connection, project_id, calls, slices, sole=sole).slices
     waiting = [(job, values) for job, trace in others for values in _spans_of(trace)]

@@ -5,6 +5,7 @@ carry -> `ingest.otlp.intake` -> `ingest.otlp.keeping`. Nothing here knows the d
 before.
 """
 
+import marshal
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
@@ -44,8 +45,31 @@ class Asked(NamedTuple):
 PlainCall = tuple[tuple[Any, ...], list[Values]]
 #: A whole trace: its id, its calls, values of KEPT of its other spans.
 PlainTrace = tuple[str, list[PlainCall], list[Values]]
-#: Whole traces, and values of KEPT of the fragments that wait.
-Rows = tuple[list[PlainTrace], list[Values]]
+
+
+class Rows(NamedTuple):
+    """What there is to write of a request, in the words of `marshal`.
+
+    It is taken apart in the writer's turn and piece by piece: until then it is as small as can be, and one
+    set of bytes instead of thousands of objects.
+
+    Attributes:
+        whole: traces that came whole.
+        waiting: values of KEPT of the fragments that wait.
+    """
+
+    whole: bytes
+    waiting: bytes
+
+    def ended(self) -> list[PlainTrace]:
+        """Return the traces that came whole."""
+        traces: list[PlainTrace] = marshal.loads(self.whole)  # noqa: S302 (our own code wrote it)
+        return traces
+
+    def others(self) -> list[Values]:
+        """Return values of KEPT of the fragments that wait."""
+        rows: list[Values] = marshal.loads(self.waiting)  # noqa: S302 (our own code wrote it)
+        return rows
 
 
 class Summary(NamedTuple):
@@ -136,7 +160,8 @@ def _told(
     ended, others = told_whole(parts, asked.received_at_ms, packs=asked.packs)
     summary = Summary(kept, read.rejected, read.reasons, len(ended), signals)
     waiting = [open_values(asked.project_id, part, asked.received_at_ms, asked.due_at_ms) for part in others]
-    return Told(summary, ([_plain(trace, asked) for trace in ended], waiting))
+    traces = [_plain(trace, asked) for trace in ended]
+    return Told(summary, Rows(marshal.dumps(traces), marshal.dumps(waiting)))
 
 
 def _plain(trace: Ended, asked: Asked) -> PlainTrace:

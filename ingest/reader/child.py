@@ -9,7 +9,7 @@ import marshal
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -18,13 +18,13 @@ from ingest.reader.passing import BAD, BROKEN, READY, TOLD, put, receive, send, 
 from ingest.wire import BadBody
 
 
-def _otlp(body: bytes, asked: tuple[Any, ...]) -> tuple[Any, Any]:
+def _otlp(body: bytes, asked: tuple[Any, ...]) -> tuple[Any, Sequence[bytes]]:
     summary, rows = told_of(body, Asked(*asked))
-    return tuple(summary), rows
+    return tuple(summary), rows or ()
 
 
-#: How to read a body, by kind: body and what was asked, plain values, to a summary and rows, plain values.
-READERS: dict[str, Callable[[bytes, tuple[Any, ...]], tuple[Any, Any]]] = {"otlp": _otlp}
+#: How to read a body, by kind: body and what was asked, plain values, to a summary, plain values, and rows.
+READERS: dict[str, Callable[[bytes, tuple[Any, ...]], tuple[Any, Sequence[bytes]]]] = {"otlp": _otlp}
 
 
 def main() -> None:
@@ -57,8 +57,7 @@ def _answer(
     signal.setitimer(signal.ITIMER_REAL, 2 * limit_s)
     try:
         summary, rows = READERS[kind](take(slots[slot], 0, size), asked)
-        told = marshal.dumps(summary)
-        blob = None if rows is None else marshal.dumps(rows)
+        parts = (marshal.dumps(summary), *rows)
     except BadBody as error:
         send(pipe, (BAD, error.code, str(error), error.field))
         return
@@ -67,8 +66,8 @@ def _answer(
         return
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-    put(slots[slot], told, blob or b"")
-    send(pipe, (TOLD, len(told), -1 if blob is None else len(blob)))
+    put(slots[slot], *parts)
+    send(pipe, (TOLD, *map(len, parts)))
 
 
 if __name__ == "__main__":

@@ -19,10 +19,10 @@ SLOTS = 6
 SLOT_BYTES_KEPT = 4 * 1024 * 1024
 
 #: First words of the reading process's messages, which answer what it was sent in order:
-#: (READY,)                                 it can be given bodies now
-#: (TOLD, bytes of summary, bytes of rows)  both lie in the slot, one after the other; -1 for no rows
-#: (BAD, code, message, field)              the body is none
-#: (BROKEN,)                                reading it failed as it should not
+#: (READY,)                      it can be given bodies now
+#: (TOLD, size, ...)             a summary, and rows in any number of parts, lie in the slot in that order
+#: (BAD, code, message, field)   the body is none
+#: (BROKEN,)                     reading it failed as it should not
 #: What it is sent is (slot, bytes of the body, seconds that reading it may take, kind, what was asked).
 READY, TOLD, BAD, BROKEN = "ready", "told", "bad", "broken"
 

@@ -17,6 +17,7 @@ import subprocess
 import sys
 from collections import deque
 from functools import partial
+from itertools import accumulate
 from multiprocessing import Pipe
 from typing import Any, Literal, NamedTuple
 
@@ -65,10 +66,10 @@ class Unread(IngestError):
 
 
 class Answer(NamedTuple):
-    """What the reading process made of a body: a summary, and rows as `marshal` wrote them."""
+    """What the reading process made of a body: a summary of plain values, and rows."""
 
     summary: Any
-    rows: bytes | None
+    rows: list[bytes]
 
 
 class _Asked:
@@ -312,10 +313,9 @@ def _answer(it: _Asked, slot: int, word: str, told: list[Any]) -> None:
     if it.answer.done():
         return  # whoever waited went away
     if word == TOLD:
-        summary_bytes, rows_bytes = told
-        summary = marshal.loads(take(slot, 0, summary_bytes))  # noqa: S302 (a process of ours wrote it)
-        rows = None if rows_bytes < 0 else take(slot, summary_bytes, rows_bytes)
-        it.answer.set_result(Answer(summary, rows))
+        parts = [take(slot, at, size) for at, size in zip(accumulate(told, initial=0), told, strict=False)]
+        summary = marshal.loads(parts.pop(0))  # noqa: S302 (a process of ours wrote it)
+        it.answer.set_result(Answer(summary, parts))
     elif word == BAD:
         code, message, field = told
         it.fail(BadBody(code, message, field))

@@ -10,7 +10,7 @@ from ingest.reader import child
 
 def _dies(body: bytes, _asked: tuple[Any, ...]) -> tuple[Any, Any]:
     os.kill(os.getpid(), signal.SIGKILL)
-    return body, None
+    return body, []
 
 
 def _dies_once(body: bytes, asked: tuple[Any, ...]) -> tuple[Any, Any]:
@@ -32,7 +32,7 @@ def _breaks(_body: bytes, _asked: tuple[Any, ...]) -> tuple[Any, Any]:
 
 
 def _cannot_be_carried(_body: bytes, _asked: tuple[Any, ...]) -> tuple[Any, Any]:
-    return object(), None
+    return object(), []
 
 
 def _echoes(body: bytes, asked: tuple[Any, ...]) -> tuple[Any, Any]:

@@ -1,7 +1,6 @@
 """The reading process: what it reads is read as in the server, and nothing is lost with it."""
 
 import asyncio
-import marshal
 import os
 import random
 import time
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ingest.otlp.telling import Asked, Told, told_of
+from ingest.otlp.telling import Asked, Rows, Told, told_of
 from ingest.reader import process
 from ingest.reader.process import Answer, Reader, ReadHere, Unread
 from ingest.wire import BadBody
@@ -48,9 +47,9 @@ def odd(monkeypatch: pytest.MonkeyPatch) -> Reader:
     return Reader(program="tests.unit.odd_reader")
 
 
-def rows_of(answer: Answer) -> Any:
-    """The rows of an answer."""
-    return None if answer.rows is None else marshal.loads(answer.rows)
+def plain(rows: Rows) -> Any:
+    """Rows as they are written."""
+    return rows.ended(), rows.others()
 
 
 def outcome(read: Callable[[], Told]) -> Any:
@@ -59,7 +58,7 @@ def outcome(read: Callable[[], Told]) -> Any:
         summary, rows = read()
     except BadBody as error:
         return error.code, str(error), error.field
-    return tuple(summary), rows
+    return tuple(summary), None if rows is None else plain(rows)
 
 
 def bodies() -> list[tuple[bytes, Asked]]:
@@ -100,7 +99,7 @@ def test_the_process_tells_of_every_body_what_the_server_would() -> None:
             for (body, about), answer in zip(asked, answers, strict=True):
                 found: Any
                 if isinstance(answer, Answer):
-                    found = answer.summary, rows_of(answer)
+                    found = answer.summary, plain(Rows(*answer.rows)) if answer.rows else None
                 else:
                     assert isinstance(answer, BadBody), answer
                     found = answer.code, str(answer), answer.field
@@ -122,7 +121,7 @@ def test_what_it_was_not_reading_is_read_by_the_server_when_it_ends(odd: Reader,
                     await other
             assert not reader.takes(others_wait=True), "it starts; what comes meanwhile is read in the server"
             answer = await first
-            assert (answer.summary, rows_of(answer)) == (b"x" * 100_000, [b"x" * 100_000])
+            assert (answer.summary, answer.rows) == (b"x" * 100_000, [b"x" * 100_000])
             assert (await reader.read("echoes", b"y", (1, "a"))).summary[1:] == (1, "a")
 
     asyncio.run(scenario())
@@ -138,7 +137,7 @@ def test_a_body_that_ends_the_process_twice_is_given_up_and_the_next_one_read(
             with pytest.raises(Unread, match="send it again"):
                 await reader.read("dies", b"x", ())
             await until(lambda: reader.takes(others_wait=True))
-            assert rows_of(await reader.read("echoes", b"y", ())) == [b"y"]
+            assert (await reader.read("echoes", b"y", ())).rows == [b"y"]
 
     asyncio.run(scenario())
 
@@ -222,7 +221,7 @@ def test_whoever_goes_away_is_not_waited_for(odd: Reader) -> None:
             await asyncio.sleep(0)
             for one in gone:
                 one.cancel()
-            assert rows_of(await reader.read("echoes", b"y", ())) == [b"y"]
+            assert (await reader.read("echoes", b"y", ())).rows == [b"y"]
 
     asyncio.run(scenario())
 
