@@ -1,6 +1,6 @@
 """Latencies are counted behind the calls: many calls in one go, a moment after they were kept.
 
-Flow: the writer, where it rests and at least twice a second -> `count_new_calls` -> call -> `latency_count`;
+Flow: the writer, where it rests and else every two seconds -> `count_new_calls` -> call -> `latency_count`;
 whoever is about to read those counts has the rest counted first (`ingest.store.read_counted`). A call that
 changes once it is counted (`ingest.call_fills`) -> `add_counts`.
 

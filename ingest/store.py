@@ -93,7 +93,7 @@ class OpenStore:
 def read_counted(store: Store) -> Iterator[Connection]:
     """Like `store.read()`, for readers of latency_count: every call acknowledged before is counted there.
 
-    Where the database cannot be written now they find the counts as they are: up to half a second old.
+    Where the database cannot be written now they find the counts as they are: some seconds old.
     """
     for _time in range(CATCH_UPS_MAX):
         with store.read() as connection:

@@ -3,7 +3,7 @@
 It takes whatever is waiting, at once; it never waits for more (a timed window of 10 ms capped eight
 clients at 720 calls/s; without it 15,000) and never splits a job. `ingest.group` runs them so that one that
 fails takes none of its neighbours with it. A result is handed back after the commit. What jobs leave to be
-done a moment later (`ingest.counting`) is done while nobody waits, or twice a second.
+done a moment later (`ingest.counting`) is done while nobody waits, or every two seconds.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ CHECKPOINT_ROWS = 4_000
 #: Without a job for so long the writer rests, and does what was put off ...
 REST_S = 0.05
 #: ... which waits no longer than this, jobs or no jobs; and so long where the database did not take it.
-PUT_OFF_S, PUT_OFF_AGAIN_S = 0.5, 5.0
+PUT_OFF_S, PUT_OFF_AGAIN_S = 2.0, 5.0
 
 
 class WriteFailure(NamedTuple):
