@@ -74,17 +74,21 @@ def _headline(asked: CallsQuery, found: CallList | None, n_window: int | None) -
     if found is None:
         return "Calls"
     filters = asked.model_dump(exclude_none=True, exclude={"week", "since", "until", "limit", "cursor", "q"})
-    said = " with ".join(
-        ["calls", *([", ".join(_said(*item) for item in filters.items())] if filters else [])]
-    )
-    holding = f" that say “{shorten(asked.q, 60)}”" if asked.q else ""
     n = len(found.calls)
+    said = " with ".join(
+        [
+            "call" if n == 1 else "calls",
+            *([", ".join(_said(*item) for item in filters.items())] if filters else []),
+        ]
+    )
+    holding = f" that {'says' if n == 1 else 'say'} “{shorten(asked.q, 60)}”" if asked.q else ""
     if n == 0:
         further = " so far" if found.next_cursor else " in this window"
         return f"No {said}{holding}{further}."
     if not filters and not holding and n_window is not None and not asked.cursor:
         return f"{'The newest ' if n < n_window else ''}{count(n)} of {many(n_window, 'call')}."
-    return f"{'The newest ' if found.next_cursor and not asked.cursor else ''}{count(n)} {said}{holding}."
+    newest = "The newest " if found.next_cursor and not asked.cursor else ""
+    return f"{newest}{'' if newest and n == 1 else f'{count(n)} '}{said}{holding}."
 
 
 def _said(name: str, value: Any) -> str:

@@ -132,5 +132,8 @@ def _headline(covered: Coverage | None, critics: list[str]) -> str:
         return "The critic"
     if not covered.calls:
         return "No call in this window."
-    scored = share(covered.scored_calls / covered.calls)
-    return f"{scored} of {many(covered.calls, 'call')} have a score."
+    if not covered.scored_calls:
+        return f"None of {many(covered.calls, 'call')} has a score."
+    if covered.calls == 1:
+        return "The one call has a score."
+    return f"{share(covered.scored_calls / covered.calls)} of {many(covered.calls, 'call')} have a score."

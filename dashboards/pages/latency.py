@@ -118,10 +118,11 @@ def _headline(read: Latencies | None) -> str:
     slowest = max(read.groups, key=lambda one: one.slowest_ms or 0.0)
     if slowest.slowest_ms is None:
         return f"{many(sum(one.n for one in read.groups), 'call')}, none of them answered."
-    return (
-        f"No call took longer than 10× its median; the slowest, {duration(slowest.slowest_ms)}, "
-        f"is of {group(slowest.group, read.group_by)}."
-    )
+    told = f"the slowest, {duration(slowest.slowest_ms)}, is of {group(slowest.group, read.group_by)}."
+    if all(one.quantiles[0].value_ms is None for one in read.groups):
+        n = sum(one.n_answered for one in read.groups)
+        return f"{many(n, 'answered call')}, too few for a median; {told}"
+    return f"No call took longer than 10× its median; {told}"
 
 
 def _far_out(name: str, far: FarOut, p95_ms: float | None) -> str:

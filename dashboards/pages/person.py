@@ -94,7 +94,10 @@ def _headline(per: Per, found: Person, weeks: tuple[PersonWeek, ...] | None) -> 
     because = why(worst.parts)
     when = f" in week {int(worst.week[-2:])}" if len(weeks) > 1 else ""
     of = "their" if per == "user" else "its"
+    why_so = f": {because}" if because else ""
+    if found.n == 1 and not found.at_least:
+        return f"{of.capitalize()} one call was {'bad' if bad else 'not bad'}: {share(worst.p_bad)}{why_so}."
     return (
         f"{said} of {of} {n} {'was' if bad == 1 else 'were'} bad; the worst{when} with {share(worst.p_bad)}"
-        f"{f': {because}' if because else ''}."
+        f"{why_so}."
     )

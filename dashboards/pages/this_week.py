@@ -136,4 +136,6 @@ def _headline(week_id: str, shown: WeekShown | None, newest: Newest | None) -> s
         return "No calls yet." if newest is None else f"No calls in week {number}."
     if shown.volume.n_ranked == 0:
         return f"{many(shown.volume.n, 'call')}, none ranked yet."
+    if shown.volume.n_bad == 0:
+        return f"No case: none of {many(shown.volume.n_ranked, 'ranked call')} of week {number} was bad."
     return f"No case: nothing sets the bad calls of week {number} apart from the rest."
