@@ -1,7 +1,8 @@
 """Fifty clients at once, more than the server can take: 503 with Retry-After, bounded memory, nothing lost.
 
 The server's capacity is taken away altogether, by a lock on its database: what fifty clients send meanwhile
-is a multiple of what it may hold.
+is a multiple of what it may hold. Servers that nothing was imported for beforehand (`tests.warm`): their
+memory is looked at.
 """
 
 import os
@@ -17,11 +18,10 @@ import httpx2 as httpx
 import lowlight
 import pytest
 
-from api.background import stop
+from api.background import background, start, stop
 from api.door.bodies import HELD_BYTES_MAX
 from ingest.settings import Settings
 from tests.faults.figures import figure
-from tests.warm import background, start
 
 CLIENTS = 50
 #: 250 MB is the goal for realistic texts (`make bench BENCH=intake`); these 100 MB do not compress, and all
