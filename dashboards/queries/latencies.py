@@ -168,15 +168,7 @@ def _latencies(
     slowest_shown: int,
     groups_max: int,
 ) -> Latencies:
-    found = tails(
-        connection,
-        project_id,
-        window.since_ms,
-        window.until_ms,
-        group_by=group_by,
-        measure=measure,
-        curves="hour" not in group_by.split(","),
-    )
+    found = tails_of(connection, project_id, window, group_by=group_by, measure=measure)
     slow = slowest(
         connection, project_id, window.since_ms, window.until_ms, measure=measure, limit=SLOWEST_READ
     )
@@ -195,6 +187,26 @@ def _latencies(
         groups=tuple(groups[:groups_max]),
         n_groups=len(found),
         slowest=tuple(_slow_line(call) for call in slow[:slowest_shown]),
+    )
+
+
+def tails_of(
+    connection: Connection, project_id: int, window: Window, *, group_by: str, measure: str
+) -> list[Tail]:
+    """Each group's tail as of the last ranking, with its curve; two parts of a page show the same ones."""
+    until = window.until_ms if window.asked else -(-window.until_ms // HOUR_MS)
+    return remembered(
+        connection,
+        ("tails", project_id, window.since_ms, until, group_by, measure),
+        lambda: tails(
+            connection,
+            project_id,
+            window.since_ms,
+            window.until_ms,
+            group_by=group_by,
+            measure=measure,
+            curves="hour" not in group_by.split(","),
+        ),
     )
 
 

@@ -11,9 +11,9 @@ from sqlalchemy import Connection
 
 from dashboards.filters import Window
 from dashboards.memory import remembered
-from dashboards.queries.latencies import GROUPS_MAX
+from dashboards.queries.latencies import GROUPS_MAX, tails_of
 from outliers.causes.tail_causes import TailCauses, causes_of
-from outliers.latency.tails import HOUR_MS, MEASURES, Tail, tails
+from outliers.latency.tails import HOUR_MS, MEASURES, Tail
 from outliers.weeks import weeks_between
 
 #: Quantiles that stand side by side.
@@ -84,9 +84,7 @@ def _side_by_side(
 ) -> tuple[SideBySide, ...]:
     by_measure: dict[str, dict[str, Tail]] = {}
     for measure in MEASURES:
-        found = tails(
-            connection, project_id, window.since_ms, window.until_ms, group_by=group_by, measure=measure
-        )
+        found = tails_of(connection, project_id, window, group_by=group_by, measure=measure)
         by_measure[measure] = {tail.group: tail for tail in found}
     groups = list(by_measure["total"])[:GROUPS_MAX]
     return tuple(

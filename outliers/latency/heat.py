@@ -8,9 +8,10 @@ is shown only where a two-sided 95 % interval exists (6 calls for a p50, 72 for 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
-from sqlalchemy import Connection, case, select
+from sqlalchemy import BigInteger, Connection, case, cast, select
 
 from ingest.latency import OVER, value_ms
 from ingest.tables import LatencyCount, Slice, columns
@@ -94,25 +95,9 @@ def latency_by_hour(
     first, end = since_ms // HOUR_MS, -(-until_ms // HOUR_MS)
     step = 1 if end - first <= CELLS_MAX else 24
     named = group_namer(slices_of(connection, project_id), group_by)
-    rows = connection.execute(
-        select(
-            _count.c.slice_id,
-            _count.c.hour,
-            _count.c.bucket,
-            case((_count.c.outcome == "answered", 0), (_count.c.outcome == "failed", 1), else_=2),
-            _count.c.n,
-            _count.c.weight,
-        ).where(
-            _count.c.slice_id.in_(select(_slice.c.id).where(_slice.c.project_id == project_id)),
-            _count.c.measure == measure,
-            _count.c.hour >= first,
-            _count.c.hour < end,
-        )
-    ).all()
-    if not rows:
+    table = _counted(connection, project_id, measure, first, end)
+    if not len(table):
         return Heat(step, ())
-    # plain tuples: of SQLAlchemy's rows numpy asks for attributes by the million
-    table = np.array([tuple(row) for row in rows], dtype=np.float64)
     groups = {slice_id: named(slice_id, 0) for slice_id in np.unique(table[:, 0]).astype(int).tolist()}
     names = sorted(set(groups.values()))
     place = {slice_id: names.index(name) for slice_id, name in groups.items()}
@@ -127,6 +112,38 @@ def latency_by_hour(
         by_group[names[name]].append(cell)
     found = [HeatRow(name, sum(cell.n for cell in cells), tuple(cells)) for name, cells in by_group.items()]
     return Heat(step, tuple(sorted(found, key=lambda row: (-row.n, row.group))))
+
+
+#: Packing of a counted cell into one number: places of a bucket, and what is added to make it positive.
+_BUCKETS, _FROM_ZERO = 1 << 16, 1 << 15
+
+
+def _counted(connection: Connection, project_id: int, measure: str, first: int, end: int) -> Floats:
+    """Return a window's counts, as `_cells` takes them.
+
+    A fortnight of a busy project is 140,000 of them. What tells them apart comes as one number of each, and
+    the driver's own tuples are taken: as SQLAlchemy's rows of six columns they took three times as long.
+    """
+    outcome = case((_count.c.outcome == "answered", 0), (_count.c.outcome == "failed", 1), else_=2)
+    place = cast(_count.c.slice_id, BigInteger) * (end - first) + (_count.c.hour - first)
+    packed = (place * 3 + outcome) * _BUCKETS + (_count.c.bucket + _FROM_ZERO)
+    result = connection.execute(
+        select(packed, _count.c.n, _count.c.weight).where(
+            _count.c.slice_id.in_(select(_slice.c.id).where(_slice.c.project_id == project_id)),
+            _count.c.measure == measure,
+            _count.c.hour >= first,
+            _count.c.hour < end,
+        )
+    )
+    rows = result.cursor.fetchall()
+    result.close()
+    # below 2**53, so that a float holds it whole
+    told = np.fromiter(chain.from_iterable(rows), dtype=np.float64, count=3 * len(rows)).reshape(-1, 3)
+    rest, bucket = np.divmod(told[:, 0].astype(np.int64), _BUCKETS)
+    rest, of_outcome = np.divmod(rest, 3)
+    slices, hours = np.divmod(rest, end - first)
+    columns_of = (slices, hours + first, bucket - _FROM_ZERO, of_outcome, told[:, 1], told[:, 2])
+    return np.column_stack(columns_of).astype(np.float64)
 
 
 def _cells(group: Ints, table: Floats, step: int) -> Iterator[tuple[int, HeatCell]]:
