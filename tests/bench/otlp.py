@@ -5,8 +5,13 @@ per second, each of them checked to be a call in the end. Spans come two ways: e
 is a call at once, and beneath a span that another request brings, which waits to close: calls are made of
 those meanwhile, after one quiet second instead of ten, and the rest afterwards. The floor is that of
 `tests.bench.intake_floor`: the protobuf messages walked, nothing understood. Turns alternate.
+
+Each server first gets a load that is not counted: what it starts under load (our reading process) runs then,
+and what it does once after its start (our first ranking, which "critic off" leaves on) is done. Memory is the
+largest that our server and its reading process ever had.
 """
 
+import contextlib
 import http.client
 import os
 import random
@@ -17,7 +22,9 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from collections import defaultdict
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,11 +36,12 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from api.background import start, stop
 from ingest.settings import Settings
 from tests.bench import intake_floor
-from tests.bench.figures import Figure, options, report
+from tests.bench.figures import Figure, options, peak_memory_mb, report
 from tests.bench.intake_load import CONNECTIONS, call_of
 
 BATCHES = (50, 500)
 GOAL = "at least 0.65 of the same floor fed with OTLP"
+MEMORY_GOAL = "Server and critic child stay below 250 MB each"
 OURS = "lowlight"
 #: Ours, with spans that wait for what may still come.
 WAITING = "lowlight, waiting"
@@ -46,6 +54,7 @@ def main() -> None:
     parser = options("Committed spans per second over OTLP/HTTP at batches of 50 and 500, beside a bare app.")
     parser.add_argument("--seconds", type=float, default=6.0, help="length of one turn (default 6)")
     parser.add_argument("--turns", type=int, default=3, help="turns of each server and batch (default 3)")
+    parser.add_argument("--warm-up", type=float, default=1.5, help="uncounted seconds before (default 1.5)")
     parser.add_argument("--serve-floor", nargs=2, metavar=("KIND", "FILE"), help="be the floor's server")
     args = parser.parse_args()
     if args.serve_floor:
@@ -53,6 +62,7 @@ def main() -> None:
         return
     rates: dict[tuple[str, int], list[float]] = defaultdict(list)
     closed: list[float] = []
+    memory_mb: dict[str, float] = {}
     for turn in range(args.turns):
         for batch in BATCHES:
             n = range(max(2, 1000 // batch))
@@ -61,15 +71,18 @@ def main() -> None:
             for name in (OURS, WAITING, "loop", "thread"):
                 with tempfile.TemporaryDirectory(prefix="lowlight-bench-") as folder:
                     path = Path(folder) / "calls.db"
-                    with _served(name, path) as address:
-                        began = time.perf_counter()
+                    with _served(name, path) as (address, process):
                         url = "/v1/traces" if name in (OURS, WAITING) else "/v1/calls"
-                        sent = _load(address, url, beneath if name == WAITING else bodies, args.seconds)
+                        ready = beneath if name == WAITING else bodies
+                        before = _load(address, url, ready, args.warm_up, of=1)
+                        began = time.perf_counter()
+                        sent = _load(address, url, ready, args.seconds)
                         rates[name, batch].append(sent * batch / (time.perf_counter() - began))
-                        if name == WAITING:
-                            closed.append(_close(path, sent * batch))
-                        elif name == OURS:
-                            _close(path, sent * batch)
+                        if name in (OURS, WAITING):
+                            for who, mb in _memory_mb(process).items():
+                                memory_mb[who] = max(memory_mb.get(who, 0.0), mb)
+                            rate = _close(path, (before + sent) * batch)
+                            closed += [rate] if name == WAITING else []
                 print(
                     f"turn {turn + 1}, batch {batch}: {name} {rates[name, batch][-1]:,.0f} spans/s",
                     flush=True,
@@ -84,6 +97,8 @@ def main() -> None:
             Figure(f"waiting_spans_per_s_batch_{batch}", value, floor, GOAL, value >= 0.65 * floor)
         )
     figures.append(Figure("calls_closed_per_s", statistics.median(closed)))
+    for who, mb in memory_mb.items():
+        figures.append(Figure(f"{who}_memory_mb", mb, goal=MEMORY_GOAL, holds=mb <= 250))
     report("otlp", figures)
 
 
@@ -171,14 +186,15 @@ def serve_floor(kind: str, path: str) -> None:
 
 
 @contextmanager
-def _served(name: str, path: Path) -> Any:
+def _served(name: str, path: Path) -> Iterator[tuple[str, int]]:
     if name in (OURS, WAITING):
         settings = Settings(
             database_url=f"sqlite:///{path}", port=0, critic="none", refresh_s=86_400, otlp_quiet_s=1.0
         )
         ours, address = start(settings, path.with_suffix(".log"))
         try:
-            yield address
+            _wait_for_first_ranking(address)
+            yield address, ours.pid
         finally:
             stop(ours)
         return
@@ -186,15 +202,40 @@ def _served(name: str, path: Path) -> Any:
     floor = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ.copy())
     assert floor.stdout is not None
     try:
-        yield floor.stdout.readline().strip()
+        yield floor.stdout.readline().strip(), floor.pid
     finally:
         floor.terminate()
         floor.wait(30)
         floor.stdout.close()
 
 
-def _load(address: str, path: str, bodies: list[bytes], seconds: float) -> int:
-    """Post from 8 connections for a while; return how many requests were acknowledged."""
+def _wait_for_first_ranking(address: str) -> None:
+    """A new server ranks what it finds; it would find the load."""
+    for _attempt in range(600):
+        with urllib.request.urlopen(f"{address}/readyz") as answer:
+            if orjson.loads(answer.read())["outliers"]["ran_at"] is not None:
+                return
+        time.sleep(0.1)
+    sys.exit("the first ranking was not done within a minute")
+
+
+def _memory_mb(server: int) -> dict[str, float]:
+    """Return the largest memory that a server and its reading process have had so far."""
+    found = {"server": peak_memory_mb(server)}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            parent = int((folder / "stat").read_text().rpartition(") ")[2].split()[1])
+            if parent == server and b"ingest.reader" in (folder / "cmdline").read_bytes():
+                found["reader"] = peak_memory_mb(folder.name)
+    return found
+
+
+def _load(address: str, path: str, bodies: list[bytes], seconds: float, of: int = 0) -> int:
+    """Post from 8 connections for a while; return how many requests were acknowledged.
+
+    Args:
+        of: which of the loads of one server this is.
+    """
     where = urlsplit(address)
     stop_at = time.perf_counter() + seconds
     acknowledged = [0] * CONNECTIONS
@@ -203,7 +244,7 @@ def _load(address: str, path: str, bodies: list[bytes], seconds: float) -> int:
         connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=60)
         while time.perf_counter() < stop_at:
             sent = acknowledged[number]
-            body = bodies[sent % len(bodies)].replace(_PLACE, b"%02d%06d" % (number, sent))
+            body = bodies[sent % len(bodies)].replace(_PLACE, b"%d%d%06d" % (of, number, sent))
             connection.request("POST", path, body, {"content-type": "application/x-protobuf"})
             answer = connection.getresponse()
             answer.read()
