@@ -188,6 +188,23 @@ def test_langfuses_requests_beside_otlp_are_answered_as_its_sdk_expects(client: 
     answer = client.post("/api/public/scores", json=scores[0])
     assert (answer.status_code, answer.json()) == (200, {"id": "64ef0be0f185c203"})
     assert client.post("/api/public/scores", json={"name": "x"}).status_code == 422
+    events = [
+        {"id": "e1", "type": "score-create", "timestamp": "2026-11-21T22:25:05.564Z", "body": scores[0]},
+        {"id": "e2", "type": "score-create", "timestamp": "2026-11-21T22:25:05.564Z", "body": {"name": "x"}},
+        {"id": "e3", "type": "generation-create", "timestamp": "2026-11-21T22:25:05.564Z", "body": {}},
+        {"id": "e4", "type": "sdk-log", "body": {"log": "x"}},
+        "no event",
+    ]
+    answer = client.post("/api/public/ingestion", json={"batch": events, "metadata": {}})
+    assert answer.status_code == 207
+    assert [(told["id"], told["status"]) for told in answer.json()["successes"]] == [("e1", 201), ("e4", 201)]
+    wrong = {told["id"]: told["message"] for told in answer.json()["errors"]}
+    assert ("traceId or sessionId" in wrong["e2"], "version 3" in wrong["e3"], None in wrong) == (True,) * 3
+    assert client.post("/api/public/ingestion", json=[]).status_code == 422
+    lone = b'{"id": "\\ud800", "name": "x", "value": 1, "traceId": "t"}'
+    told = client.post("/api/public/scores", content=lone, headers={"content-type": JSON})
+    assert (told.status_code, told.json()) == (200, {"id": "\ufffd"})
+    assert len(client.get("/api/public/projects").json()["data"]) == 1
     media = {
         "traceId": trace_id,
         "sha256Hash": "a3+kNPkqi4CqsC2b8aEuSf/K5CTkATocT2i2fj0rvNA=",
