@@ -28,14 +28,17 @@ from ingest.wire import BadBody
 #: Longest time that reading a body may take: this, and as much again for each of so many bytes. A hundred
 #: times what it takes on a machine that does nothing else.
 READ_S, READ_S_BYTES = 5.0, 2 * 1024 * 1024
+#: So many bodies within so long that had to wait for one another are worth a process: it takes 50 MB, and a
+#: third of a second of a processor to start.
+CROWD, CROWD_S = 4, 1.0
+#: It ends when it had nothing to read for so long.
 IDLE_S = 60.0
-#: The module that the process runs.
-PROGRAM = "ingest.reader.child"
-#: How long a start may take; and the pause before another one where the process ended without an answer.
-START_S = 20.0
-#: How long it may take to end.
-END_S = 1.0
+#: How long its start and its end may take.
+START_S, END_S = 20.0, 1.0
+#: Before it is started again where it ended a second time without an answer; doubled each time.
 PAUSE_MIN_S, PAUSE_MAX_S = 1.0, 60.0
+#: The module that it runs.
+PROGRAM = "ingest.reader.child"
 
 log = logging.getLogger(__name__)
 
@@ -151,6 +154,7 @@ class Reader:
         #: what a process was reading when it ended, until the next one has begun
         self._again: _Asked | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._crowd: deque[float] = deque(maxlen=CROWD)
         self._losses = 0
         self._not_before_s = 0.0
         self._closed = False
@@ -164,10 +168,15 @@ class Reader:
         """Whether a body that came now should be given to `read`.
 
         Args:
-            others_wait: it would have to wait for another one in the server: then the process is started.
+            others_wait: it would have to wait for another one in the server. Where that happens often, the
+                process is started.
         """
         if others_wait and self._child is None and self._starting is None and self._may_start():
-            self._start()
+            now_s = asyncio.get_running_loop().time()
+            self._crowd.append(now_s)
+            if len(self._crowd) == CROWD and now_s - self._crowd[0] < CROWD_S:
+                self._crowd.clear()
+                self._start()
         return self.running
 
     async def read(self, kind: str, body: bytes, asked: tuple[Any, ...]) -> Answer:

@@ -32,9 +32,12 @@ async def until(holds: Callable[[], bool]) -> None:
 async def running(reader: Reader) -> AsyncIterator[Reader]:
     """The reader once its process takes bodies."""
     try:
-        assert not reader.takes(others_wait=False), "nobody has waited yet"
-        assert not reader.takes(others_wait=True)
-        await until(lambda: reader.running)
+        for _another in range(100):
+            assert not reader.takes(others_wait=False), "nobody has waited yet"
+        for _another in range(process.CROWD - 1):
+            assert not reader.takes(others_wait=True)
+        assert reader._starting is None, "it is not worth it yet"
+        await until(lambda: reader.takes(others_wait=True))
         yield reader
     finally:
         reader.close()
