@@ -156,6 +156,7 @@ def latencies(
         connection,
         ("latencies", project_id, window.since_ms, until, group_by, measure, slowest_shown, groups_max),
         lambda: _latencies(connection, project_id, window, group_by, measure, slowest_shown, groups_max),
+        of_calls=(project_id, window),
     )
 
 
@@ -207,6 +208,7 @@ def tails_of(
             measure=measure,
             curves="hour" not in group_by.split(","),
         ),
+        of_calls=(project_id, window),
     )
 
 

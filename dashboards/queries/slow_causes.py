@@ -76,6 +76,7 @@ def side_by_side(
         connection,
         ("side by side", project_id, window.since_ms, until, group_by),
         lambda: _side_by_side(connection, project_id, window, group_by),
+        of_calls=(project_id, window),
     )
 
 

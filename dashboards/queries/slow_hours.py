@@ -102,6 +102,7 @@ def slow_hours(
         connection,
         ("slow hours", project_id, window.since_ms, until, fields, measure),
         lambda: _slow_hours(connection, project_id, window, fields, measure),
+        of_calls=(project_id, window),
     )
 
 

@@ -12,15 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from sqlalchemy import text
 
 from dashboards import words
 from dashboards.drawing import charts, render
 from dashboards.drawing.render import STATIC, glued, static_files
-from dashboards.filters import CallsQuery, WindowQuery, window_of
+from dashboards.filters import CallsQuery, Window, WindowQuery, week_window, window_of
 from dashboards.memory import remembered
 from dashboards.texts import PASSAGE, PASSAGE_END, excerpt, messages_of, passage
 from ingest.store import OpenStore
 from outliers.experience.refresh import keep_progress
+from outliers.weeks import week_by_id
+from tests.rows import put_calls
 
 UTC_ZONE = ZoneInfo("UTC")
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -213,6 +216,34 @@ def test_what_was_read_is_remembered_until_the_next_ranking(store: OpenStore) ->
     assert (_ask(), _ask(), _ask("other")) == (3, 3, 4)
     store.write(partial(keep_progress, progress={"ran_at_ms": 2}))
     assert (_ask(), _ask("other")) == (5, 6)
+
+
+def test_a_window_is_remembered_through_rankings_while_its_calls_are_the_same(store: OpenStore) -> None:
+    """A week that is over is read once, and again as soon as one of its calls comes late or is erased."""
+    week = week_by_id("2026-W46", UTC_ZONE)
+    asked = week_window(week, UTC_ZONE, SUNDAY)
+    until_now = window_of(WindowQuery(), UTC_ZONE, SUNDAY)
+    read: list[int] = []
+    rankings = iter(range(1, 100))
+
+    def _read() -> int:
+        read.append(1)
+        return len(read)
+
+    def _ask(window: Window = asked) -> int:
+        store.write(partial(keep_progress, progress={"ran_at_ms": next(rankings)}))
+        with store.read() as connection:
+            return remembered(connection, ("tail", window), _read, of_calls=(1, window))
+
+    assert (_ask(), _ask()) == (1, 1)
+    store.write(partial(put_calls, calls=[{"started_at_ms": week.until_ms}]))
+    assert _ask() == 1, "a call of another week"
+    store.write(partial(put_calls, calls=[{"started_at_ms": week.since_ms}]))
+    assert (_ask(), _ask()) == (2, 2)
+    store.write(lambda connection: connection.execute(text("delete from call where started_at_ms = :ms"),
+                                                      {"ms": week.since_ms}).rowcount)  # fmt: skip
+    assert (_ask(), _ask()) == (3, 3)
+    assert (_ask(until_now), _ask(until_now)) == (4, 5), "it ends now"
 
 
 def test_nothing_on_the_pages_moves_and_nothing_comes_from_elsewhere() -> None:
