@@ -22,7 +22,7 @@ from api.door.bodies import Bodies
 from api.door.drops import ClientDrops
 from api.door.gate import allowed_hosts
 from api.door.short_way import BehindTheGate
-from api.errors import Refused, refusal_of, refusal_of_fields
+from api.errors import Refused, bug, refusal_of, refusal_of_fields
 from api.openapi import document
 from api.operating.metrics import CONTENT_TYPE, metrics_of
 from api.operating.readiness import Running, readiness
@@ -173,6 +173,10 @@ def _say_errors_in_one_shape(app: FastAPI) -> None:
 
     for kind in (Refused, wire.BadBody, WriterBusy, StoreUnavailable):
         app.add_exception_handler(kind, _ours)
+
+    @app.exception_handler(Exception)
+    async def _unforeseen(_request: Request, _error: Exception) -> Response:
+        return bug().response()  # Starlette raises it again then, and the gate logs it
 
     @app.exception_handler(SQLAlchemyError)
     async def _unreadable(request: Request, error: SQLAlchemyError) -> Response:

@@ -59,6 +59,11 @@ class Refused(ApiError):
         return Response(orjson.dumps({"error": error}), self.status, headers, "application/json")
 
 
+def bug() -> Refused:
+    """Return how HTTP says that something was raised which nobody foresaw; whoever caught it logs it."""
+    return Refused(500, "bug", "This is a bug in Lowlight; the server's log has the details.")
+
+
 def refusal_of(error: Exception) -> Refused | None:
     """Return how HTTP says what `ingest` raised, or what was refused; None for a bug."""
     from ingest.errors import StoreUnavailable, WriterBusy

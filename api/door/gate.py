@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import Refused, refusal_of
+from api.errors import Refused, bug, refusal_of
 
 log = logging.getLogger(__name__)
 
@@ -83,10 +83,10 @@ class Gate:
         try:
             await app(scope, receive, send_guarded)
         except Exception as error:
-            bug = self.refused(scope, error)
+            answer = self.refused(scope, error)
             if status:
                 raise
-            await bug.response()(scope, receive, send_guarded)
+            await answer.response()(scope, receive, send_guarded)
         finally:
             self.note(scope, status, began_s, method)
 
@@ -96,7 +96,7 @@ class Gate:
         if known is not None:
             return known
         log.error("%s %s failed", scope["method"], _route(scope), exc_info=error)
-        return Refused(500, "bug", "This is a bug in Lowlight; the server's log has the details.")
+        return bug()
 
     def note(self, scope: Scope, status: int, began_s: float, method: str) -> None:
         """Tell of an answer; `began_s` is on the clock of `time.perf_counter`."""

@@ -15,7 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from sqlalchemy.exc import SQLAlchemyError
 
-from api.errors import Refused, refusal_of_fields
+from api.errors import Refused, bug, refusal_of_fields
 from dashboards.drawing.render import Frame, as_json, render
 from dashboards.forms import Said
 from ingest.settings import Settings
@@ -48,7 +48,7 @@ class PageRoute(APIRoute):
                 refused = Refused(503, "store_unavailable", f"The database could not be read: {cause}.")
             except Exception:
                 log.exception("GET %s failed", self.path)
-                refused = Refused(500, "bug", "This is a bug in Lowlight; the server's log has the details.")
+                refused = bug()
             return refused.response() if is_twin(request) else error_page(request, refused)
 
         return _answer

@@ -1,5 +1,6 @@
 """What the server refuses before it reads, each with its own status, code and remedy; and never a 500."""
 
+import asyncio
 import gzip
 import http.client
 import json
@@ -11,10 +12,14 @@ from urllib.parse import urlsplit
 
 import httpx2 as httpx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
+from hypothesis import settings as run_with
 from hypothesis import strategies as st
 
+from api.app import create_app
 from api.door.gate import UNZIPPED_BYTES_MAX, WIRE_BYTES_MAX
+from ingest.settings import Settings
+from ingest.store import OpenStore
 from ingest.wire import ITEMS_MAX
 
 JSON = {"Content-Type": "application/json"}
@@ -203,6 +208,24 @@ def test_an_unknown_address_and_a_wrong_method(client: httpx.Client) -> None:
     assert "/v1/traces" in lost.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("path", ["/api/public/scores", "/v1/traces"])
+def test_a_bug_is_said_in_the_shape_of_every_error(
+    settings: Settings, store: OpenStore, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Past FastAPI's layers and through them, the log has it, and its words quote nothing."""
+    app: Any = create_app(settings, store)
+    app.state.otlp = app.state.bodies = None  # nothing that any route could work with
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as opened:
+            return await opened.post(path, content=b'{"name": "x"}', headers=JSON)
+
+    answer = asyncio.run(ask())
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "bug")
+    assert f"POST {path} failed" in caplog.text
+
+
 @pytest.mark.parametrize("path", ["/healthz", "/v1/nothing", "/openapi.json"])
 def test_security_headers_are_on_every_response(client: httpx.Client, path: str) -> None:
     headers = client.get(path).headers
@@ -231,7 +254,7 @@ anything = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@run_with(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kind=st.sampled_from(["calls", "signals", "labels"]), body=anything)
 def test_no_json_gives_a_500(client: httpx.Client, kind: str, body: Any) -> None:
     for sent in (body, {kind: body}, {kind: [body]}):
@@ -239,7 +262,7 @@ def test_no_json_gives_a_500(client: httpx.Client, kind: str, body: Any) -> None
         assert answer.status_code in (200, 400, 413, 422), answer.text
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@run_with(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=st.binary(max_size=200))
 def test_no_bytes_give_a_500(client: httpx.Client, body: bytes) -> None:
     for headers in (JSON, {**JSON, "Content-Encoding": "gzip"}):
