@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+# Every start of a server or a child would compile all modules anew where this is set.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test clients faults explore lint bench format revision clean
 .DEFAULT_GOAL := demo
 
