@@ -162,12 +162,15 @@ def test_documents_become_their_texts(server: FakeServer, client: lowlight.Clien
         (TimeoutError, {"type": "TimeoutError", "message": ""}),
         ({"type": "rate_limit", "message": "slow"}, {"type": "rate_limit", "message": "slow"}),
         ("it broke", {"type": "error", "message": "it broke"}),
+        ("", None),
+        ({}, None),
+        (False, None),
     ],
 )
 def test_errors(server: FakeServer, client: lowlight.Client, given_: Any, sent: Any) -> None:
     call_id = client.record(error=given_)
     assert client.flush(20)
-    assert server.calls[call_id]["error"] == sent
+    assert server.calls[call_id].get("error") == sent
 
 
 def test_a_queued_error_does_not_keep_its_frames_alive(outbox: lowlight.Client) -> None:

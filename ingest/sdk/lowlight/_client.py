@@ -178,6 +178,8 @@ class Client(Delivery):
                 )
             if "opentelemetry.trace" in _modules and trace_id is None and span_id is None:
                 trace_id, span_id = span_ids()
+            if error is not None:
+                error = error_of(error)
             if self._samples and error is None:
                 sample_rate = self._sampled(response, sample_rate, session_id, trace_id, call_id)
                 if sample_rate == 0.0:
@@ -220,8 +222,6 @@ class Client(Delivery):
                 prompt = copied(prompt)
             if tools is not None:
                 tools = copied(tools)
-            if error is not None:
-                error = error_of(error)
             # fmt: off
             entry = (  # in the order of CALL_FIELDS, and in its rows
                 "calls", size,

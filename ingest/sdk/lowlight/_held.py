@@ -49,12 +49,12 @@ def copied(value: Any) -> Any:
 
 
 def error_of(error: Any) -> Optional[Dict[str, str]]:
-    """Return {"type", "message"} of an exception, a dict or a text; None of None.
+    """Return {"type", "message"} of an exception, a dict or a text; None of None, False and what is empty.
 
     Done while recording: a queued exception would keep its traceback's frames alive.
     """
     kind = type(error)
-    if error is None:
+    if error is None or (kind in (str, dict, bool) and not error):
         return None
     if kind is dict:
         found = error.get("type")
