@@ -25,6 +25,7 @@ from api.routes.page_answers import (
 from api.routes.read import call_not_found
 from dashboards.drawing.render import static_files
 from dashboards.filters import (
+    Asked,
     CallsQuery,
     CasesQuery,
     LatencyQuery,
@@ -46,6 +47,7 @@ from dashboards.pages import (
     cohorts,
     costs,
     critic,
+    glossary,
     latency,
     person,
     rubric,
@@ -269,6 +271,15 @@ def get_critic(
 ) -> Response:
     """The critic: how far it got, what it costs, why answers are missing."""
     return _page(request, store, settings, "critic", critic, asked)
+
+
+@router.get("/words")
+@router.get("/words.json")
+def get_words(
+    request: Request, asked: Annotated[Asked, Query()], store: StoreDep, settings: SettingsDep
+) -> Response:
+    """What the pages' words and figures mean."""
+    return _page(request, store, settings, "", glossary, asked)
 
 
 @router.get("/static/{name:path}")

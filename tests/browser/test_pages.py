@@ -68,6 +68,7 @@ PAGES = (
     "/critic",
     "/costs",
     "/costs?by=prompt_version",
+    "/words",
     "/worst?by=latency&per=user",
     f"/cases/{CASE}",
     f"/cases/{CLOSED}",
@@ -345,6 +346,7 @@ _ONE_OF_EACH = {
     "/rubrics": "/rubrics",
     "/rubrics/{name}": "/rubrics/tone",
     "/critic": "/critic",
+    "/words": "/words",
 }
 
 

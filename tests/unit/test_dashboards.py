@@ -19,6 +19,7 @@ from dashboards.drawing import charts, render
 from dashboards.drawing.render import STATIC, glued, static_files
 from dashboards.filters import CallsQuery, Window, WindowQuery, week_window, window_of
 from dashboards.memory import remembered
+from dashboards.pages.glossary import PARTS
 from dashboards.texts import PASSAGE, PASSAGE_END, excerpt, messages_of, passage
 from ingest.store import OpenStore
 from outliers.experience.refresh import keep_progress
@@ -244,6 +245,15 @@ def test_a_window_is_remembered_through_rankings_while_its_calls_are_the_same(st
                                                       {"ms": week.since_ms}).rowcount)  # fmt: skip
     assert (_ask(), _ask()) == (3, 3)
     assert (_ask(until_now), _ask(until_now)) == (4, 5), "it ends now"
+
+
+def test_every_word_that_a_page_links_to_is_explained() -> None:
+    templates = " ".join(path.read_text() for path in (STATIC.parent / "templates").glob("*.html"))
+    linked = set(re.findall(r"/words#([\w-]+)", templates))
+    explained = [term.id for _title, terms in PARTS for term in terms]
+    assert linked
+    assert linked <= set(explained)
+    assert len(explained) == len(set(explained))
 
 
 def test_nothing_on_the_pages_moves_and_nothing_comes_from_elsewhere() -> None:
