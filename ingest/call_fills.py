@@ -40,6 +40,7 @@ _FILLED = (
     "output_chars",
     "context_chars",
 )
+_OF_FAILURES = ("error_type", "error_message")
 #: Kept as JSON.
 _FILLED_JSON = ("tags", "tools")
 _SLICE_FIELDS = ("provider", "model", "prompt", "prompt_version", "environment", "release")
@@ -71,19 +72,33 @@ def fill_calls(connection: Connection, project_id: int, late: Sequence[tuple[int
             values = {name: value for name, value in values.items() if name not in ("trace_id", "span_id")}
         values |= _json_values(kept, said)
         kept = _in_its_slice(connection, project_id, kept, told)
-        # An answer of unknown length may turn out to have been broken off; nothing was counted for it yet.
-        if kept["outcome"] == "answered" and kept["latency_ms"] is None and kept["first_token_ms"] is None:
-            values |= {"outcome": told.outcome} if told.outcome == "aborted" else {}
+        ended = _ending(kept, said)
+        values |= ended
         if values:
             connection.execute(update(CALL).where(CALL.c.seq == seq).values(values))
             _count(connection, kept, {**kept, **values})
             _introduce(connection, project_id, {**kept, **values}, values, told)
-        if _fill_texts(connection, seq, told):
+        if _fill_texts(connection, seq, told) or "outcome" in ended:
             connection.execute(insert(TODO).values(call_seq=seq, reason="text"))
         elif not values:
             continue
         learned += 1
     return learned
+
+
+def _ending(kept: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]:
+    """Return how the call ended, where that was not known.
+
+    What an application asked may be told minutes before the answer is. An answer of unknown length may turn
+    out to have been broken off, or to be none; nothing was counted for it yet.
+    """
+    values: dict[str, Any] = {}
+    unknown = kept["outcome"] == "answered" and kept["latency_ms"] is None and kept["first_token_ms"] is None
+    if unknown and said["outcome"] != "answered":
+        values["outcome"] = said["outcome"]
+    if said["outcome"] == values.get("outcome", kept["outcome"]) == "failed":
+        values |= {name: said[name] for name in _OF_FAILURES if kept[name] is None and said[name] is not None}
+    return values
 
 
 def _fill_texts(connection: Connection, seq: int, told: NewCall) -> bool:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, bindparam, delete, select, update
 from ingest.bulk import among, insert_rows
 from ingest.otlp.facts import Facts, Part
 from ingest.otlp.fragment_values import KEPT, REMEMBERED, Values, values_of
-from ingest.otlp.joining import Row
+from ingest.otlp.joining import Row, SpanKey
 from ingest.tables import OtlpFragment, columns
 
 FRAGMENT = columns(OtlpFragment)
@@ -103,9 +103,12 @@ def close_fragments(
     for start in range(0, len(seqs), _KEYS_MAX):
         connection.execute(delete(FRAGMENT).where(FRAGMENT.c.seq.in_(seqs[start : start + _KEYS_MAX])))
     left = []
+    told: set[SpanKey] = set()
     for row, call_seq in closed:
         part = row.part
-        if part.role != "content":
+        # Of the records of one span one will do.
+        if part.role != "content" or (call_seq is not None and row.key not in told):
+            told.add(row.key)
             facts = part.facts.as_json_without_texts()
             values = values_of(project_id, part, row.digest, facts, row.received_at_ms, None)
             left.append((*values, call_seq))

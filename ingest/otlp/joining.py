@@ -51,7 +51,8 @@ def groups_of(rows: Sequence[Row]) -> list[list[Row]]:
     spans = {row.key: row for row in own if row.part.role != "content"}
     for row in own:
         sets.add(row.key)
-    _join_children(spans, sets)
+    # The records of a span tell of its call before the span does, which ends last.
+    _join_children(spans, {**{row.key: row for row in own if row.part.role == "content"}, **spans}, sets)
     _join_responses(spans.values(), sets)
     _join_streams(spans.values(), sets)
     _join_failed(spans.values(), sets)
@@ -83,7 +84,7 @@ class _Sets:
         return self.root(one) == self.root(other)
 
 
-def _join_children(spans: dict[SpanKey, Row], sets: _Sets) -> None:
+def _join_children(spans: dict[SpanKey, Row], parents: dict[SpanKey, Row], sets: _Sets) -> None:
     """A call's span right beneath a call's span is the same call, seen from nearer.
 
     Unless it is one of several that succeeded: then the upper one is a step of an application that somebody
@@ -92,7 +93,7 @@ def _join_children(spans: dict[SpanKey, Row], sets: _Sets) -> None:
     children: dict[SpanKey, list[Row]] = defaultdict(list)
     for row in spans.values():
         above = (row.part.trace_id, row.part.parent_span_id or "")
-        if above in spans and _compatible(row.part, spans[above].part):
+        if above in parents and _compatible(row.part, parents[above].part):
             children[above].append(row)
     for above, below in children.items():
         if sum(not row.part.facts.failed for row in below) <= 1:

@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,59 @@ def test_content_may_come_before_or_after_its_span_has_closed(server: Server, fi
     reasons = [reason for (reason,) in server.rows("select reason from todo order by seq")]
     assert reasons == (["new", "text"] if first == "traces" else ["new"])
     server.check_counts()
+
+
+@pytest.mark.parametrize("instrumentation", ["otel-openai-v2-legacy", "otel-openai-v2-latest"])
+@pytest.mark.parametrize("scenario", ["chat_error_429", "chat_timeout", "chat_stream_aborted"])
+def test_how_a_long_call_ended_is_told_when_it_ends(
+    server: Server, instrumentation: str, scenario: str
+) -> None:
+    """What was asked is told as it is asked, and the call closes; its span comes minutes later."""
+    requests = otlp_captures.of(instrumentation, scenario)
+    whole = expected_calls(tuple(requests))
+    server.send(*(request for request in requests if request.signal == "logs"))
+    (early,) = server.wait(OPEN_MS).values()
+    assert "latency_ms" not in early
+    server.send(*(request for request in requests if request.signal == "traces"))
+    assert server.wait(OPEN_MS) == whole
+    (ended,) = whole.values()
+    reopened = [("text",)] if early["outcome"] != ended["outcome"] else []
+    assert server.rows("select reason from todo where reason <> 'new'") == reopened
+    server.check_counts()
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_log_client_and_wrapper_minutes_apart_are_one_call(server: Server, order: tuple[int, ...]) -> None:
+    """Whichever comes first, and each after the call of those before it has closed."""
+    found = fragments(otlp_captures.of("otel-genai-events", "anthropic_basic"))
+    assert len(found) == 3
+    for number in order:
+        server.send_body(*found[number])
+        server.wait(OPEN_MS)
+    (call,) = server.wait(OPEN_MS).values()
+    (whole,) = expected_calls(tuple(otlp_captures.of("otel-genai-events", "anthropic_basic"))).values()
+    # The first of its spans gives the call its id, and says how long it took.
+    own = ("id", "latency_ms")
+    assert {name: value for name, value in call.items() if name not in own} == {
+        name: value for name, value in whole.items() if name not in own
+    }
+    server.check_counts()
+
+
+def fragments(requests: list[Capture]) -> list[tuple[str, bytes]]:
+    """Each span and log record of these requests in a request of its own, as (signal, body)."""
+    found = []
+    for request in requests:
+        if request.signal == "metrics":
+            continue
+        names = {"traces": ("resourceSpans", "scopeSpans", "spans")}
+        resources, scopes, items = names.get(request.signal, ("resourceLogs", "scopeLogs", "logRecords"))
+        for of_resource in json.loads(request.body(is_json=True))[resources]:
+            for of_scope in of_resource[scopes]:
+                for item in of_scope[items]:
+                    alone = {resources: [{**of_resource, scopes: [{**of_scope, items: [item]}]}]}
+                    found.append((request.signal, json.dumps(alone).encode()))
+    return found
 
 
 def test_logs_without_their_span_wait_longer_than_a_quiet_call(server: Server) -> None:

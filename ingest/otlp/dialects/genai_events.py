@@ -23,7 +23,10 @@ def read(record: Record) -> Facts | None:
     """Return the facts of a record; None where it is about something else."""
     if record.name == DETAILS_EVENT:
         facts = facts_of(record.attributes)
-        facts.failed = True if "error.type" in record.attributes else None
+        error_type = name_in(record.attributes, "error.type")
+        if error_type is not None:
+            facts.failed = True
+            facts.error_type = error_type.rpartition(".")[2] or error_type
         return facts
     if not speaks(record):
         return None
