@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ingest.otlp.telling import Asked, Rows, Told, told_of
-from ingest.reader import process
+from ingest.reader import passing, process
 from ingest.reader.process import Answer, Reader, ReadHere, Unread
 from ingest.wire import BadBody
 from tests.otlp_captures import ROOT, captures
@@ -236,3 +236,22 @@ def alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def test_a_slot_holds_what_was_put_there_also_where_no_file_lies_in_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for kind in ("memory", "file"):
+        if kind == "file":
+            monkeypatch.delattr(os, "memfd_create", raising=False)
+        slot = passing.new_slot()
+        try:
+            passing.put(slot, b"a" * (passing.SLOT_BYTES_KEPT + 1))
+            passing.put(slot, b"told", b"", b"rows")
+            assert (passing.take(slot, 0, 4), passing.take(slot, 4, 4)) == (b"told", b"rows")
+            passing.clear(slot)
+            assert os.fstat(slot).st_size == 0
+            with pytest.raises(EOFError):
+                passing.take(slot, 0, 1)
+        finally:
+            os.close(slot)
