@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
-from sqlalchemy import BigInteger, Connection, case, cast, select
+from sqlalchemy import BigInteger, Connection, cast, select
 
 from ingest.latency import OVER, value_ms
 from ingest.tables import LatencyCount, Slice, columns
@@ -19,7 +19,16 @@ from outliers.errors import UnknownGrouping
 from outliers.frame import Floats, Ints
 from outliers.intervals import calls_needed
 from outliers.latency.quantiles import quantile_of
-from outliers.latency.tails import HOUR_MS, MEASURES, group_namer, slices_of
+from outliers.latency.tails import (
+    BUCKETS,
+    FROM_ZERO,
+    HOUR_MS,
+    MEASURES,
+    OUTCOMES,
+    group_namer,
+    packed,
+    slices_of,
+)
 
 _slice, _count = columns(Slice), columns(LatencyCount)
 
@@ -114,21 +123,15 @@ def latency_by_hour(
     return Heat(step, tuple(sorted(found, key=lambda row: (-row.n, row.group))))
 
 
-#: Packing of a counted cell into one number: places of a bucket, and what is added to make it positive.
-_BUCKETS, _FROM_ZERO = 1 << 16, 1 << 15
-
-
 def _counted(connection: Connection, project_id: int, measure: str, first: int, end: int) -> Floats:
     """Return a window's counts, as `_cells` takes them.
 
     A fortnight of a busy project is 140,000 of them. What tells them apart comes as one number of each, and
     the driver's own tuples are taken: as SQLAlchemy's rows of six columns they took three times as long.
     """
-    outcome = case((_count.c.outcome == "answered", 0), (_count.c.outcome == "failed", 1), else_=2)
     place = cast(_count.c.slice_id, BigInteger) * (end - first) + (_count.c.hour - first)
-    packed = (place * 3 + outcome) * _BUCKETS + (_count.c.bucket + _FROM_ZERO)
     result = connection.execute(
-        select(packed, _count.c.n, _count.c.weight).where(
+        select(packed(place), _count.c.n, _count.c.weight).where(
             _count.c.slice_id.in_(select(_slice.c.id).where(_slice.c.project_id == project_id)),
             _count.c.measure == measure,
             _count.c.hour >= first,
@@ -139,10 +142,10 @@ def _counted(connection: Connection, project_id: int, measure: str, first: int, 
     result.close()
     # below 2**53, so that a float holds it whole
     told = np.fromiter(chain.from_iterable(rows), dtype=np.float64, count=3 * len(rows)).reshape(-1, 3)
-    rest, bucket = np.divmod(told[:, 0].astype(np.int64), _BUCKETS)
-    rest, of_outcome = np.divmod(rest, 3)
+    rest, bucket = np.divmod(told[:, 0].astype(np.int64), BUCKETS)
+    rest, of_outcome = np.divmod(rest, len(OUTCOMES))
     slices, hours = np.divmod(rest, end - first)
-    columns_of = (slices, hours + first, bucket - _FROM_ZERO, of_outcome, told[:, 1], told[:, 2])
+    columns_of = (slices, hours + first, bucket - FROM_ZERO, of_outcome, told[:, 1], told[:, 2])
     return np.column_stack(columns_of).astype(np.float64)
 
 
