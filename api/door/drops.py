@@ -14,7 +14,7 @@ REASONS = frozenset(
     (
         *("queue_full", "closed", "shutdown", "unreadable", "too_large", "spool_full", "spool_error"),
         *("refused", "unauthorised", "bad_address", "no_receipt", "server_error", "sdk_error"),
-        "unusable",
+        *("unusable", "broken"),
     )
 )
 #: Pairs read of one header.
