@@ -77,6 +77,12 @@ def _in_small_letters(span_or_trace_id: str) -> str:
     return span_or_trace_id.lower() if _HEX_ID.fullmatch(span_or_trace_id) else span_or_trace_id
 
 
+def _in_our_words(kind: str) -> str:
+    """Write Thumbs_Down and thumbs-down as what they mean: a name of the team's own says nothing yet."""
+    ours = kind.lower().replace("-", "_")
+    return ours if ours in SIGNAL_KINDS else kind
+
+
 # A number is taken for an id or name: many applications number their users and versions.
 Id = Annotated[str, Field(min_length=1, max_length=ID_CHARS_MAX, coerce_numbers_to_str=True)]
 HexId = Annotated[Id, AfterValidator(_in_small_letters)]
@@ -177,7 +183,11 @@ class Signal(_Sent):
     trace_id: HexId | None = None
     span_id: HexId | None = None
     session_id: Id | None = None
-    kind: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.:-]{0,63}$", examples=list(SIGNAL_KINDS))]
+    kind: Annotated[
+        str,
+        Field(pattern=r"^[A-Za-z][A-Za-z0-9_.:-]{0,63}$", examples=list(SIGNAL_KINDS)),
+        AfterValidator(_in_our_words),
+    ]
     value: float | None = None
     value_min: float | None = None
     value_max: float | None = None

@@ -156,6 +156,16 @@ def test_a_signal_must_say_what_and_about_what(signal: Any, field: str, words: s
     assert words in rejection.error
 
 
+@pytest.mark.parametrize(
+    ("sent", "kind"),
+    [("Thumbs_Down", "thumbs_down"), ("thumbs-up", "thumbs_up"), ("COPY", "copy"), ("Re-Fund", "Re-Fund")],
+)
+def test_a_kind_of_signal_is_known_however_it_is_written(sent: str, kind: str) -> None:
+    """A thumb taken for a name of the team's own would count neither as good nor as bad."""
+    (signal,) = signals_of([{"kind": sent, "call_id": "c"}]).items
+    assert signal.kind == kind
+
+
 def test_a_rating_brings_its_range() -> None:
     parsed = signals_of([{"kind": "rating", "call_id": "c", "value": 9, "value_min": 0, "value_max": 10}])
     assert parsed.items[0].value_range == (0, 10)
