@@ -20,7 +20,7 @@ from api.files.importing import BATCH_BYTES, BATCH_CALLS, Told, import_lines
 from api.files.lines import opened
 from api.files.mapping import load_mapping
 from ingest.settings import Settings
-from ingest.store import OpenStore
+from ingest.store import OpenStore, read_counted
 from ingest.tables import DEFAULT_PROJECT, Call, Signal, Slice, columns
 from ingest.wire import Receipt
 from outliers.latency.tails import slowest, tails
@@ -169,7 +169,7 @@ def test_llmperf_lists_the_two_slow_ones_of_together(store: OpenStore, settings:
     told = import_lines(together, load_mapping(Path("llmperf")), StoreDoor(store, settings), week=WEEK)
     assert (told.calls, told.bad) == (150, 0)
     window = (DEFAULT_PROJECT, WEEK.since_ms, WEEK.until_ms)
-    with store.read() as connection:
+    with read_counted(store) as connection:
         (tail,) = tails(connection, *window, group_by="model")
         p95 = next(one for one in tail.quantiles if one.q == 0.95)
         slow = slowest(connection, *window, group_by="model", group=tail.group, limit=3)
