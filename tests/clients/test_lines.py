@@ -62,6 +62,7 @@ CLIENTS = {
         "Traceloop (OpenLLMetry)", ASKS_OPENAI, {"session_id": "sess-7f3a", "user_id": "user-42"}
     ),
     "langfuse": Lines("Langfuse's SDK", "", {"session_id": "sess-7f3a", "user_id": "user-42"}),
+    "langfuse3": Lines("Langfuse's SDK", "", {"session_id": "sess-7f3a", "user_id": "user-42"}),
 }
 
 
