@@ -171,17 +171,17 @@ def test_a_process_that_cannot_start_is_not_started_again_and_again(monkeypatch:
 def test_a_reading_that_takes_too_long_ends_with_its_process(
     odd: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "READ_S", 0.5)
-
     async def scenario() -> None:
         async with running(odd) as reader:
             pid, *_rest = (await reader.read("echoes", b"", ())).summary
-            hung = asyncio.ensure_future(reader.read("hangs", b"x", ()))
-            waits = asyncio.ensure_future(reader.read("echoes", b"y", ()))
-            with pytest.raises(Unread):
-                await hung
-            with pytest.raises(ReadHere):
-                await waits
+            with monkeypatch.context() as hasty:
+                hasty.setattr(process, "READ_S", 0.5)
+                hung = asyncio.ensure_future(reader.read("hangs", b"x", ()))
+                waits = asyncio.ensure_future(reader.read("echoes", b"y", ()))
+                with pytest.raises(Unread):
+                    await hung
+                with pytest.raises(ReadHere):
+                    await waits
             await until(lambda: not alive(pid))
             await until(lambda: reader.takes(others_wait=True))
             assert (await reader.read("echoes", b"y", ())).summary[0] != pid
@@ -200,18 +200,17 @@ def test_a_bug_in_reading_is_the_servers_to_meet(odd: Reader) -> None:
     asyncio.run(scenario())
 
 
-def test_it_ends_when_it_has_nothing_to_read_and_starts_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    reader = Reader(program="tests.unit.odd_reader", idle_s=0.2)
-
+def test_it_ends_when_it_has_nothing_to_read_and_starts_again(odd: Reader) -> None:
     async def scenario() -> None:
-        async with running(reader):
+        async with running(odd) as reader:
+            reader._idle_s = 0.05  # from the next answer on
             pid, *_rest = (await reader.read("echoes", b"", ())).summary
             await until(lambda: not reader.running)
             await until(lambda: not alive(pid))
             with pytest.raises(ReadHere):
                 await reader.read("echoes", b"", ())
             assert not reader.takes(others_wait=False)
+            reader._idle_s = 60
             await until(lambda: reader.takes(others_wait=True))
 
     asyncio.run(scenario())
