@@ -125,19 +125,23 @@ def test_every_acknowledged_span_is_one_call_though_the_process_is_killed_again_
 def test_a_server_that_stops_takes_the_process_with_it(settings: Settings, tmp_path: Path) -> None:
     server, address = start(settings.model_copy(update={"reader": "on"}), tmp_path / "server.log")
     try:
+        enough = threading.Event()
 
         def send(sender: int) -> None:
-            number = 0
-            while not readers_of(server.pid):
-                answer = httpx.post(f"{address}/v1/traces", content=body_of(sender, number), headers=HEADERS)
-                assert answer.status_code == 200
-                number += 1
+            body = body_of(sender, 0)
+            with httpx.Client(base_url=address, headers=HEADERS, timeout=60) as client:
+                while not enough.is_set():
+                    assert client.post("/v1/traces", content=body).status_code == 200
 
         senders = [threading.Thread(target=send, args=(sender,)) for sender in range(SENDERS)]
         for sender in senders:
             sender.start()
-        for sender in senders:
-            sender.join()
+        try:
+            wait_for(lambda: len(readers_of(server.pid)) == 1)
+        finally:
+            enough.set()
+            for sender in senders:
+                sender.join()
         (reader,) = readers_of(server.pid)
     finally:
         stop(server)
