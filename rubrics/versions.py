@@ -39,7 +39,11 @@ def blobs_at(folder: Path, revision: str) -> dict[str, str] | None:
 
     None where git does not know the revision, or its ids are not ours (SHA-256). Never raises.
     """
-    commit = _git(folder, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+    # HEAD is no option by mistake, and each process of git's counts: rubrics are read at every start.
+    commit: str | None = revision
+    if revision != "HEAD":
+        asked = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+        commit = _git(folder, *asked)
     listed = None if commit is None else _git(folder, "ls-tree", "-z", commit.strip())
     if listed is None:
         return None
@@ -62,8 +66,16 @@ def _is_text(source: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in source)
 
 
+def _in_a_repository(folder: Path) -> bool:
+    """Whether the folder or one above it is the top of a working tree; `.git` is a file in some of them."""
+    there = folder.resolve()
+    return any((above / ".git").exists() for above in (there, *there.parents))
+
+
 def _git(folder: Path, *arguments: str) -> str | None:
-    """Return what git printed; None where it could not run, failed or took too long."""
+    """Return what git printed; None where it could not run, failed or took too long, or has no repository."""
+    if not _in_a_repository(folder):
+        return None  # as git would say, and without a process
     # A hook's GIT_DIR would point git at another repository than the folder's own.
     surroundings = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
