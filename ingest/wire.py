@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from ingest.checking import Item, Sent
+from ingest.crowding import VALUES_MAX, is_crowded_json
 from ingest.errors import IngestError
 from ingest.rejections import Rejection, WrongTogether
 from ingest.texts import DEPTH_MAX
@@ -316,6 +317,7 @@ def epoch_ms(at: datetime) -> int:
 
 
 def _parse(body: bytes, name: str, model: type[Item]) -> Sent[Item]:
+    refuse_crowded(body)
     try:
         batch = orjson.loads(body)
         # Strict JSON says NUL only as an escape, and has no lone surrogates: most bodies need no look inside.
@@ -329,6 +331,17 @@ def _parse(body: bytes, name: str, model: type[Item]) -> Sent[Item]:
     if len(items) > ITEMS_MAX:
         raise BadBody("too_many_items", f"{len(items)} items; send at most {ITEMS_MAX} at once.", name)
     return Sent(items, model, suspicious=suspicious, beside=[key for key in batch if key != name])
+
+
+def refuse_crowded(body: bytes) -> None:
+    """Refuse JSON that would take many times its size once it is parsed.
+
+    Raises:
+        BadBody: it holds over a million keys and values.
+    """
+    if is_crowded_json(body):
+        what = f"The body holds over {VALUES_MAX:,} keys and values; send it in smaller parts."
+        raise BadBody("too_many_items", what)
 
 
 def lenient_json(body: bytes) -> Any:

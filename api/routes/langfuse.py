@@ -15,7 +15,7 @@ from api.door.gate import read_json
 from ingest.otlp.evaluations import signals_of_scores
 from ingest.tables import DEFAULT_PROJECT
 from ingest.texts import cleaned
-from ingest.wire import ITEMS_MAX, BadBody, lenient_json
+from ingest.wire import ITEMS_MAX, BadBody, lenient_json, refuse_crowded
 
 router = APIRouter(prefix="/api/public", include_in_schema=False)
 
@@ -111,6 +111,7 @@ def _id_in(sent: Any) -> str | None:
 
 
 def _json(body: bytes) -> Any:
+    refuse_crowded(body)
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:

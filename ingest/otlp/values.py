@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import orjson
 
+from ingest.crowding import is_crowded_text
 from ingest.texts import cleaned
 from ingest.wire import COUNT_MAX, ID_CHARS_MAX, NAME_CHARS_MAX, TAGS_MAX
 
@@ -135,8 +136,8 @@ def json_in(attributes: Attributes, *names: str) -> Any:
 
 
 def as_value(value: Any) -> Any:
-    """Return what a text says where it is JSON; anything else unchanged."""
-    if isinstance(value, str) and value[:1] in '[{"':
+    """Return what a text says where it is JSON; anything else unchanged, and what says too many things."""
+    if isinstance(value, str) and value[:1] in '[{"' and not is_crowded_text(value):
         try:
             return orjson.loads(value)
         except orjson.JSONDecodeError:

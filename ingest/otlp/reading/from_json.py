@@ -27,7 +27,7 @@ from ingest.otlp.reading.items import (
     span_times,
 )
 from ingest.otlp.values import as_value
-from ingest.wire import BadBody, lenient_json
+from ingest.wire import BadBody, lenient_json, refuse_crowded
 
 #: Where something stands that is no resource, scope or list of them.
 _NOWHERE = Source("", {})
@@ -37,8 +37,9 @@ def object_of(body: bytes) -> dict[str, Any]:
     """Return the object that a body says.
 
     Raises:
-        BadBody: it says none.
+        BadBody: it says none, or holds too much.
     """
+    refuse_crowded(body)
     try:
         request = orjson.loads(body)
     except orjson.JSONDecodeError:

@@ -26,6 +26,7 @@ from opentelemetry.proto.logs.v1 import logs_pb2
 from opentelemetry.proto.resource.v1 import resource_pb2
 from opentelemetry.proto.trace.v1 import trace_pb2
 
+from ingest.crowding import VALUES_MAX, is_crowded_json, is_crowded_message
 from ingest.otlp.reading.items import (
     MESSAGES,
     VALUE_DEPTH_MAX,
@@ -84,6 +85,14 @@ _SERVICE = "opentelemetry.proto.collector.{0}.v1.Export{1}ServiceRequest"
 _Spans = GetMessageClass(_POOL.FindMessageTypeByName(_SERVICE.format("trace", "Trace")))
 _Records = GetMessageClass(_POOL.FindMessageTypeByName(_SERVICE.format("logs", "Logs")))
 _AnyValue = common_pb2.AnyValue
+_DECLARED = {
+    kind.DESCRIPTOR.name: kind.DESCRIPTOR
+    for kind in (
+        trace_service_pb2.ExportTraceServiceRequest,
+        logs_service_pb2.ExportLogsServiceRequest,
+        ExportMetricsServiceRequest,
+    )
+}
 
 
 def spans_of(body: bytes, told_by: Callable[[Span], Item]) -> Read[Item]:
@@ -102,6 +111,10 @@ def check_metrics(body: bytes) -> None:
 
 
 def _parsed(kind: Any, body: bytes) -> Any:
+    # By OpenTelemetry's own messages: what stays bytes here is read later, where it is looked at.
+    if is_crowded_message(body, _DECLARED[kind.DESCRIPTOR.name]):
+        what = f"The body holds over {VALUES_MAX:,} fields; send fewer spans or records at once."
+        raise BadBody("too_many_items", what)
     try:
         return kind.FromString(body)
     except DecodeError as error:
@@ -203,7 +216,7 @@ def _read(attributes: Mapping[str, bytes]) -> dict[str, Any]:
 def _message_list(said: bytes) -> Any:
     """Return messages that are JSON in a text as the lists they say; their text is made for nobody."""
     text = _bytes_of_text(said)
-    if text is not None and text[:1] in _JSON:
+    if text is not None and text[:1] in _JSON and not is_crowded_json(text):
         try:
             return orjson.loads(text)
         except orjson.JSONDecodeError:
