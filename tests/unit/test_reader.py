@@ -112,8 +112,18 @@ def test_the_process_tells_of_every_body_what_the_server_would() -> None:
     asyncio.run(scenario())
 
 
-def test_what_it_was_not_reading_is_read_by_the_server_when_it_ends(odd: Reader, tmp_path: Path) -> None:
+def test_what_it_was_not_reading_is_read_by_the_server_when_it_ends(
+    odd: Reader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And what it was reading by its successor: it may be why it ended."""
+    takes_when_lost = []
+    lose = odd._lose
+
+    def lost(*how: Any, **hung: Any) -> None:
+        lose(*how, **hung)
+        takes_when_lost.append(odd.takes(others_wait=True))
+
+    monkeypatch.setattr(odd, "_lose", lost)
 
     async def scenario() -> None:
         async with running(odd) as reader:
@@ -122,8 +132,8 @@ def test_what_it_was_not_reading_is_read_by_the_server_when_it_ends(odd: Reader,
             for other in others:
                 with pytest.raises(ReadHere):
                     await other
-            assert not reader.takes(others_wait=True), "it starts; what comes meanwhile is read in the server"
             answer = await first
+            assert takes_when_lost == [False], "it starts; what comes meanwhile is read in the server"
             assert (answer.summary, answer.rows) == (b"x" * 100_000, [b"x" * 100_000])
             assert (await reader.read("echoes", b"y", (1, "a"))).summary[1:] == (1, "a")
 
