@@ -23,6 +23,8 @@ SLOW_S = 2.0
 FREE_BYTES_MIN = 1 << 20
 #: A full disk still takes a small write now and then; for this long after a refusal that proves nothing.
 REFUSED_S = 5.0
+#: Signs of a refusal after which a small write does prove that the trouble is over.
+_OVER_AT_ONCE = ("locked", "while the server ran")
 
 
 class WriteProbe:
@@ -51,7 +53,7 @@ class WriteProbe:
         refusal = writer.last_refusal
         if (
             refusal is not None
-            and "locked" not in refusal.error
+            and not any(sign in refusal.error for sign in _OVER_AT_ONCE)
             and time.time_ns() // 1_000_000 - refusal.at_ms < REFUSED_S * 1000
         ):
             return _refused(refusal.error)
@@ -115,6 +117,8 @@ def _refused(error: str) -> str:
         "full": "Free some space; calls are taken again as soon as there is room.",
         "readonly": "Make the file and its folder writable.",
         "I/O": "Look at the disk: the kernel's log says more.",
+        "moved away": "Put it back, or start the server again: it begins a new one.",
+        "replaced": "Start the server again: it goes on with the file that lies there now.",
         "malformed": "Stop the server and bring a backup back: lowlight restore FILE.",
     }
     remedy = next(

@@ -20,6 +20,7 @@ from sqlalchemy.pool import NullPool
 
 from ingest.bulk import cursor_of
 from ingest.counting import any_to_count, count_new_calls
+from ingest.disk import SameFile
 from ingest.errors import BadSettings, IngestError
 from ingest.packing import teach
 from ingest.settings import without_password
@@ -173,9 +174,15 @@ def reading_engine(database_url: str) -> Engine:
 
 
 def writing_engine(database_url: str, *, lock_timeout_s: float = 20.0) -> Engine:
-    """Return an engine for the one writing connection; each transaction takes the write lock at once."""
-    if sqlite_path(database_url) is None:
+    """Return an engine for the one writing connection; each transaction takes the write lock at once.
+
+    Where a SQLite file is no longer the one that was opened first, a transaction begins with
+    FileNotFoundError.
+    """
+    path = sqlite_path(database_url)
+    if path is None:
         return create_engine(database_url, hide_parameters=True)
+    file = SameFile(path)
     engine = create_engine(
         database_url,
         hide_parameters=True,
@@ -183,8 +190,13 @@ def writing_engine(database_url: str, *, lock_timeout_s: float = 20.0) -> Engine
         connect_args={"timeout": lock_timeout_s, "cached_statements": STATEMENTS_MAX},
     )
 
+    @event.listens_for(engine, "do_connect")
+    def _look(*_told: Any) -> None:
+        file.check()  # before SQLite makes an empty file where there is none
+
     @event.listens_for(engine, "connect")
     def _open(connection: Any, _record: Any) -> None:
+        file.check()
         connection.isolation_level = None
         teach(connection)
         connection.execute("pragma journal_mode = wal")
@@ -196,6 +208,7 @@ def writing_engine(database_url: str, *, lock_timeout_s: float = 20.0) -> Engine
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
+        file.check()
         # By the driver's own cursor: SQLAlchemy takes longer to make a statement of it than it takes to run.
         cursor_of(connection).execute("begin immediate")
 

@@ -18,6 +18,7 @@ from ingest import writer as writer_module
 from ingest.call_rows import NewCall, new_call
 from ingest.errors import StoreUnavailable, WriterBusy
 from ingest.one_call import KeepCalls
+from ingest.probe import WriteProbe
 from ingest.settings import Settings
 from ingest.store import OpenStore, read_counted, sqlite_path, writing_engine
 from ingest.wire import Call
@@ -163,6 +164,28 @@ def test_a_full_disk_is_unavailable_writes_nothing_and_recovers(store: OpenStore
     store.write(unlimited)
     assert store.write(add("again")) == "again"
     assert names(store) & {"too much", "again"} == {"again"}
+
+
+def test_nothing_is_acknowledged_into_a_file_that_is_gone(store: OpenStore, tmp_path: Path) -> None:
+    """SQLite would go on: the file has no name any more, and ends with the process."""
+    store.write(add("before"))
+    path = sqlite_path(store.database_url)
+    assert path is not None
+    away = path.rename(tmp_path / "away.db")
+    with pytest.raises(StoreUnavailable, match="was removed or moved away while the server ran"):
+        store.write(add("while away"))
+    assert "Put it back" in (WriteProbe(store).trouble() or "")
+    with pytest.raises(StoreUnavailable, match="moved away"):
+        store.write(add("while away"))
+    assert not path.exists(), "no empty file is made in its place"
+    path.write_bytes(b"")
+    with pytest.raises(StoreUnavailable, match="was replaced by another while the server ran"):
+        store.write(add("into another"))
+    assert "goes on with the file that lies there now" in (WriteProbe(store).trouble() or "")
+    away.replace(path)
+    store.write(add("after"))
+    assert {"before", "after"} == names(store) - {"default"}
+    assert WriteProbe(store).trouble() is None
 
 
 def test_a_caller_that_goes_away_stops_nothing(store: OpenStore) -> None:
