@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,7 +70,9 @@ CLIENTS = {
 @pytest.fixture
 def openai_url() -> Iterator[str]:
     """A provider that answers every chat completion."""
-    with provider({CHAT: (200, chat({"content": ANSWER}))}) as url:
+    # An id of its own, as real ones have: two tellers of one response are one call.
+    answer = {**chat({"content": ANSWER}), "id": f"chatcmpl-{uuid.uuid4().hex}"}
+    with provider({CHAT: (200, answer)}) as url:
         yield f"{url}/v1"
 
 
