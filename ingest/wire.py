@@ -317,14 +317,9 @@ def epoch_ms(at: datetime) -> int:
 
 
 def _parse(body: bytes, name: str, model: type[Item]) -> Sent[Item]:
-    refuse_crowded(body)
-    try:
-        batch = orjson.loads(body)
-        # Strict JSON says NUL only as an escape, and has no lone surrogates: most bodies need no look inside.
-        suspicious = b"\\u0000" in body
-    except orjson.JSONDecodeError:
-        batch = lenient_json(body)
-        suspicious = True
+    batch, is_strict = _read(body)
+    # Strict JSON says NUL only as an escape, and has no lone surrogates: most bodies need no look inside.
+    suspicious = not is_strict or b"\\u0000" in body
     items = batch.get(name) if isinstance(batch, dict) else None
     if not isinstance(items, list):
         raise BadBody("bad_body", f'The body must be {{"{name}": [...]}}.', name)
@@ -333,18 +328,27 @@ def _parse(body: bytes, name: str, model: type[Item]) -> Sent[Item]:
     return Sent(items, model, suspicious=suspicious, beside=[key for key in batch if key != name])
 
 
-def refuse_crowded(body: bytes) -> None:
-    """Refuse JSON that would take many times its size once it is parsed.
+def json_of(body: bytes) -> Any:
+    """Return what JSON says.
 
     Raises:
-        BadBody: it holds over a million keys and values.
+        BadBody: it is not JSON in UTF-8, is nested too deeply, or holds over a million keys and values.
     """
+    return _read(body)[0]
+
+
+def _read(body: bytes) -> tuple[Any, bool]:
+    """Return what JSON says, and whether it is strict; see `json_of`."""
     if is_crowded_json(body):
         what = f"The body holds over {VALUES_MAX:,} keys and values; send it in smaller parts."
         raise BadBody("too_many_items", what)
+    try:
+        return orjson.loads(body), True
+    except orjson.JSONDecodeError:
+        return _lenient(body), False
 
 
-def lenient_json(body: bytes) -> Any:
+def _lenient(body: bytes) -> Any:
     """Read what the strict parser refuses and we can keep: lone surrogates, NUL, numbers out of range.
 
     Raises:

@@ -15,7 +15,7 @@ from api.door.gate import read_json
 from ingest.otlp.evaluations import signals_of_scores
 from ingest.tables import DEFAULT_PROJECT
 from ingest.texts import cleaned
-from ingest.wire import ITEMS_MAX, BadBody, lenient_json, refuse_crowded
+from ingest.wire import ITEMS_MAX, BadBody, json_of
 
 router = APIRouter(prefix="/api/public", include_in_schema=False)
 
@@ -31,7 +31,7 @@ _NOT_OVER_OTLP = (
 @router.post("/scores")
 async def post_scores(request: Request, otlp: OtlpDep) -> Response:
     """Keep one score or a list of them."""
-    sent = _json(await read_json(request))
+    sent = json_of(await read_json(request))
     scores = sent if isinstance(sent, list) else [sent]
     if len(scores) > ITEMS_MAX:
         raise BadBody("too_many_items", f"{len(scores)} scores; send at most {ITEMS_MAX} at once.")
@@ -50,7 +50,7 @@ async def post_scores(request: Request, otlp: OtlpDep) -> Response:
 @router.post("/ingestion")
 async def post_ingestion(request: Request, otlp: OtlpDep) -> Response:
     """Keep the scores among a batch of events, and say of each other event what becomes of it."""
-    sent = _json(await read_json(request))
+    sent = json_of(await read_json(request))
     events = sent.get("batch") if isinstance(sent, dict) else None
     if not isinstance(events, list):
         raise BadBody("bad_body", 'The body must be {"batch": [...]}.', "batch")
@@ -96,7 +96,7 @@ async def get_projects() -> Response:
 @router.post("/media")
 async def post_media(request: Request) -> Response:
     """Say that nothing needs to be uploaded: images and files of calls are not kept."""
-    sent = _json(await read_json(request))
+    sent = json_of(await read_json(request))
     digest = sent.get("sha256Hash") if isinstance(sent, dict) else None
     media_id = digest.replace("+", "-").replace("/", "_")[:_MEDIA_ID_CHARS] if isinstance(digest, str) else ""
     return Response(
@@ -108,11 +108,3 @@ def _id_in(sent: Any) -> str | None:
     """Return the client's own id of what it sent; a lone surrogate in it cannot be said back."""
     told = sent.get("id") if isinstance(sent, dict) else None
     return str(cleaned(told)[0]) if isinstance(told, str) else None
-
-
-def _json(body: bytes) -> Any:
-    refuse_crowded(body)
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return lenient_json(body)

@@ -7,8 +7,6 @@ never taken for empty.
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import orjson
-
 from ingest.otlp.reading.items import (
     MESSAGES,
     STATUS_ERROR,
@@ -27,7 +25,7 @@ from ingest.otlp.reading.items import (
     span_times,
 )
 from ingest.otlp.values import as_value
-from ingest.wire import BadBody, lenient_json, refuse_crowded
+from ingest.wire import BadBody, json_of
 
 #: Where something stands that is no resource, scope or list of them.
 _NOWHERE = Source("", {})
@@ -39,11 +37,7 @@ def object_of(body: bytes) -> dict[str, Any]:
     Raises:
         BadBody: it says none, or holds too much.
     """
-    refuse_crowded(body)
-    try:
-        request = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        request = lenient_json(body)
+    request = json_of(body)
     if not isinstance(request, dict):
         raise BadBody("bad_body", "The body must be a JSON object, OTLP's mapping of an export request.")
     return request
