@@ -7,7 +7,6 @@ until `stop`.
 import asyncio
 import logging
 from functools import partial
-from multiprocessing.synchronize import Event
 
 from critic import drivers, queue
 from critic.batching.lane import Waits
@@ -21,6 +20,7 @@ from critic.spending.money import money_for
 from critic.working.refit import Refitting
 from critic.working.rereading import Rereading
 from critic.working.worker import Worker
+from ingest.children import Stop
 from ingest.settings import Settings
 from ingest.store import Store, sqlite_path
 from rubrics import load_rubrics
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 STOP_POLL_S = 0.1
 
 
-def run_critic(settings: Settings, store: Store, stop: Event, *, batch_waits: Waits | None = None) -> None:
+def run_critic(settings: Settings, store: Store, stop: Stop, *, batch_waits: Waits | None = None) -> None:
     """Score calls until `stop` is set. With `LOWLIGHT_CRITIC=none` it only waits.
 
     Args:
@@ -55,7 +55,7 @@ async def _run(
     settings: Settings,
     work: Work,
     configured: list[drivers.Driver],
-    stop: Event,
+    stop: Stop,
     batch_waits: Waits | None,
 ) -> None:
     # The guard reads every call, also where the local critic is not among those that score.
@@ -89,7 +89,7 @@ async def _run(
         group.create_task(rereading.run(stopping))
 
 
-async def _watch(stop: Event, stopping: asyncio.Event) -> None:
+async def _watch(stop: Stop, stopping: asyncio.Event) -> None:
     while not stop.is_set():
         await asyncio.sleep(STOP_POLL_S)
     stopping.set()

@@ -8,8 +8,8 @@ outliers.weekly computes the weeks that changed -> outliers.casework.following l
 import logging
 import time
 from functools import partial
-from multiprocessing.synchronize import Event
 
+from ingest.children import Stop
 from ingest.errors import IngestError
 from ingest.settings import Settings
 from ingest.store import Store
@@ -25,7 +25,7 @@ FLOWING_TURNS = 10
 log = logging.getLogger(__name__)
 
 
-def run_outliers(settings: Settings, store: Store, stop: Event) -> None:
+def run_outliers(settings: Settings, store: Store, stop: Stop) -> None:
     """Refresh at once, then whenever `refresh_s` has passed, until `stop` is set; one line of log a run."""
     ranking: Ranking | None = None
     turns = FLOWING_TURNS

@@ -1,17 +1,17 @@
 """Child processes: they read and write through the server's store, are started again, and stop when told."""
 
 import os
+import signal
 import threading
 import time
 from functools import partial
-from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, text
 
 from ingest import children as children_module
-from ingest.children import Child
+from ingest.children import Child, Stop
 from ingest.errors import StoreUnavailable
 from ingest.settings import Settings
 from ingest.store import OpenStore, Store
@@ -40,7 +40,7 @@ def answers_with_a_lock(_connection: Connection) -> object:
     return threading.Lock()
 
 
-def is_not_kept_waiting(_settings: Settings, store: Store, stop: Event) -> None:
+def is_not_kept_waiting(_settings: Settings, store: Store, stop: Stop) -> None:
     """A child whose jobs cannot travel, one on the way there and one on the way back, and that goes on."""
     found = []
     for job in (partial(add, name=UnreadableByTheServer()), answers_with_a_lock):
@@ -52,7 +52,7 @@ def is_not_kept_waiting(_settings: Settings, store: Store, stop: Event) -> None:
     stop.wait()
 
 
-def writes_and_reads(_settings: Settings, store: Store, stop: Event) -> None:
+def writes_and_reads(_settings: Settings, store: Store, stop: Stop) -> None:
     """A child's whole life: write, read back, see a failing job fail, say so, wait for the end."""
     store.write(partial(add, name="from the child"))
     with store.read() as connection:
@@ -66,7 +66,7 @@ def writes_and_reads(_settings: Settings, store: Store, stop: Event) -> None:
     store.write(partial(add, name="stopped"))
 
 
-def dies_once(_settings: Settings, store: Store, stop: Event) -> None:
+def dies_once(_settings: Settings, store: Store, stop: Stop) -> None:
     """A child that ends with an error the first time."""
     with store.read() as connection:
         begun_before = connection.execute(text("select count(*) from project")).scalar_one()
@@ -74,6 +74,14 @@ def dies_once(_settings: Settings, store: Store, stop: Event) -> None:
     if begun_before == 0:
         os._exit(3)
     stop.wait()
+
+
+def looks_all_the_time(_settings: Settings, store: Store, stop: Stop) -> None:
+    """A child that hardly does anything but ask whether it should stop."""
+    store.write(partial(add, name=str(os.getpid())))
+    while not stop.is_set():
+        pass
+    store.write(partial(add, name="stopped"))
 
 
 def names(store: OpenStore) -> list[str]:
@@ -131,3 +139,24 @@ def test_a_job_that_cannot_travel_fails_and_keeps_its_child_from_nothing(
     unreadable, unpicklable = found.split(" and ")
     assert unreadable == "ValueError: a mistake"
     assert "cannot pickle" in unpicklable
+
+
+def test_a_child_killed_while_it_looks_keeps_neither_its_successor_nor_the_server_from_stopping(
+    settings: Settings, empty: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the two share must not stay locked by the dead."""
+    monkeypatch.setattr(children_module, "RESTART_PAUSE_MIN_S", 0.01)
+    monkeypatch.setattr(children_module, "RESTART_PAUSE_MAX_S", 0.01)
+    child = Child("test", looks_all_the_time, settings, empty)
+    for lives in range(1, 6):
+        found = wait_for(empty, lives)
+        assert len(found) == lives
+        if lives < 5:
+            time.sleep(0.01)
+            os.kill(int(found[-1]), signal.SIGKILL)
+    stopping = threading.Thread(target=child.stop, daemon=True)
+    stopping.start()
+    stopping.join(30)
+    assert not stopping.is_alive()
+    assert names(empty)[-1] == "stopped"
+    assert not child.alive
